@@ -1,0 +1,174 @@
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION ivfremote" to load this file. \quit
+
+-- Access method
+
+CREATE FUNCTION ivfremote_handler(internal) RETURNS index_am_handler
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
+
+CREATE ACCESS METHOD ivfremote TYPE INDEX HANDLER ivfremote_handler;
+COMMENT ON ACCESS METHOD ivfremote IS 'IVF vector index with its lists in object storage or in its own pages';
+
+-- Servers
+
+CREATE FUNCTION ivfremote_fdw_validator(text[], oid) RETURNS void
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
+COMMENT ON FUNCTION ivfremote_fdw_validator(text[], oid) IS 'checks the options of servers and user mappings';
+
+CREATE FOREIGN DATA WRAPPER ivfremote NO HANDLER VALIDATOR ivfremote_fdw_validator;
+COMMENT ON FOREIGN DATA WRAPPER ivfremote IS 'object stores for ivfremote indexes';
+
+-- Distances. A sequential scan pays these per row, so their cost tells the planner what they take: some hundred times a
+-- simple operator at usual dimensions, and more when the vector has to be fetched from TOAST.
+
+CREATE FUNCTION l2_distance(real[], real[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_l2_distance' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION l2_distance(real[], real[]) IS
+    'Euclidean distance of two vectors of the same 1 to 16000 dimensions; summed in float8, so within (dimensions + 3) ulps of float8';
+CREATE FUNCTION inner_product(real[], real[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_inner_product' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION inner_product(real[], real[]) IS
+    'inner product of two vectors of the same 1 to 16000 dimensions; summed in float8, the error is at most (dimensions + 3) * 2^-53 of the sum of the magnitudes of its terms';
+CREATE FUNCTION negative_inner_product(real[], real[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_negative_inner_product' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION negative_inner_product(real[], real[]) IS
+    'inner product times -1, so that the largest product comes first in ascending order';
+CREATE FUNCTION cosine_distance(real[], real[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_cosine_distance' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION cosine_distance(real[], real[]) IS
+    '1 - cosine of the angle between two vectors of the same 1 to 16000 dimensions, from 0 to 2; NaN if one of them is zero';
+CREATE FUNCTION l2_norm(real[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_l2_norm' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 50;
+COMMENT ON FUNCTION l2_norm(real[]) IS 'Euclidean length of a vector';
+
+-- Queries as drivers and people write them: lists of Python floats and JDBC's double[] are float8[], ARRAY[0.1, 0.2] is
+-- numeric[], ARRAY[1, 2] is integer[]. The functions have names of their own: overloads of the above would make calls with
+-- a literal ambiguous.
+
+CREATE FUNCTION real_l2_distance(real[], float8[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_l2_distance' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION real_l2_distance(real[], float8[]) IS
+    'Euclidean distance; the second vector is rounded to real first';
+CREATE FUNCTION real_l2_distance(real[], numeric[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_l2_distance' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION real_l2_distance(real[], numeric[]) IS
+    'Euclidean distance; the second vector is rounded to real first';
+CREATE FUNCTION real_l2_distance(real[], integer[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_l2_distance' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION real_l2_distance(real[], integer[]) IS
+    'Euclidean distance; the second vector is rounded to real first';
+CREATE FUNCTION real_negative_inner_product(real[], float8[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_negative_inner_product' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION real_negative_inner_product(real[], float8[]) IS
+    'negative inner product; the second vector is rounded to real first';
+CREATE FUNCTION real_negative_inner_product(real[], numeric[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_negative_inner_product' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION real_negative_inner_product(real[], numeric[]) IS
+    'negative inner product; the second vector is rounded to real first';
+CREATE FUNCTION real_negative_inner_product(real[], integer[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_negative_inner_product' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION real_negative_inner_product(real[], integer[]) IS
+    'negative inner product; the second vector is rounded to real first';
+CREATE FUNCTION real_cosine_distance(real[], float8[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_cosine_distance' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION real_cosine_distance(real[], float8[]) IS
+    'cosine distance; the second vector is rounded to real first';
+CREATE FUNCTION real_cosine_distance(real[], numeric[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_cosine_distance' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION real_cosine_distance(real[], numeric[]) IS
+    'cosine distance; the second vector is rounded to real first';
+CREATE FUNCTION real_cosine_distance(real[], integer[]) RETURNS float8
+    AS 'MODULE_PATHNAME', 'ivfremote_cosine_distance' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION real_cosine_distance(real[], integer[]) IS
+    'cosine distance; the second vector is rounded to real first';
+
+CREATE OPERATOR <-> (LEFTARG = real[], RIGHTARG = real[], FUNCTION = l2_distance, COMMUTATOR = <->);
+COMMENT ON OPERATOR <-> (real[], real[]) IS 'Euclidean distance';
+CREATE OPERATOR <-> (LEFTARG = real[], RIGHTARG = float8[], FUNCTION = real_l2_distance);
+COMMENT ON OPERATOR <-> (real[], float8[]) IS 'Euclidean distance';
+CREATE OPERATOR <-> (LEFTARG = real[], RIGHTARG = numeric[], FUNCTION = real_l2_distance);
+COMMENT ON OPERATOR <-> (real[], numeric[]) IS 'Euclidean distance';
+CREATE OPERATOR <-> (LEFTARG = real[], RIGHTARG = integer[], FUNCTION = real_l2_distance);
+COMMENT ON OPERATOR <-> (real[], integer[]) IS 'Euclidean distance';
+CREATE OPERATOR <#> (LEFTARG = real[], RIGHTARG = real[], FUNCTION = negative_inner_product, COMMUTATOR = <#>);
+COMMENT ON OPERATOR <#> (real[], real[]) IS 'negative inner product';
+CREATE OPERATOR <#> (LEFTARG = real[], RIGHTARG = float8[], FUNCTION = real_negative_inner_product);
+COMMENT ON OPERATOR <#> (real[], float8[]) IS 'negative inner product';
+CREATE OPERATOR <#> (LEFTARG = real[], RIGHTARG = numeric[], FUNCTION = real_negative_inner_product);
+COMMENT ON OPERATOR <#> (real[], numeric[]) IS 'negative inner product';
+CREATE OPERATOR <#> (LEFTARG = real[], RIGHTARG = integer[], FUNCTION = real_negative_inner_product);
+COMMENT ON OPERATOR <#> (real[], integer[]) IS 'negative inner product';
+CREATE OPERATOR <=> (LEFTARG = real[], RIGHTARG = real[], FUNCTION = cosine_distance, COMMUTATOR = <=>);
+COMMENT ON OPERATOR <=> (real[], real[]) IS 'cosine distance';
+CREATE OPERATOR <=> (LEFTARG = real[], RIGHTARG = float8[], FUNCTION = real_cosine_distance);
+COMMENT ON OPERATOR <=> (real[], float8[]) IS 'cosine distance';
+CREATE OPERATOR <=> (LEFTARG = real[], RIGHTARG = numeric[], FUNCTION = real_cosine_distance);
+COMMENT ON OPERATOR <=> (real[], numeric[]) IS 'cosine distance';
+CREATE OPERATOR <=> (LEFTARG = real[], RIGHTARG = integer[], FUNCTION = real_cosine_distance);
+COMMENT ON OPERATOR <=> (real[], integer[]) IS 'cosine distance';
+
+-- Operator classes. Support function 1 tells the access method the metric.
+
+CREATE FUNCTION ivfremote_real_l2_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE;
+CREATE FUNCTION ivfremote_real_ip_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE;
+CREATE FUNCTION ivfremote_real_cosine_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE;
+
+CREATE OPERATOR CLASS real_l2_ops DEFAULT FOR TYPE real[] USING ivfremote AS
+    OPERATOR 1 <-> (real[], real[]) FOR ORDER BY float_ops,
+    OPERATOR 1 <-> (real[], float8[]) FOR ORDER BY float_ops,
+    OPERATOR 1 <-> (real[], numeric[]) FOR ORDER BY float_ops,
+    OPERATOR 1 <-> (real[], integer[]) FOR ORDER BY float_ops,
+    FUNCTION 1 ivfremote_real_l2_support(internal);
+COMMENT ON OPERATOR CLASS real_l2_ops USING ivfremote IS 'Euclidean distance (<->)';
+CREATE OPERATOR CLASS real_ip_ops FOR TYPE real[] USING ivfremote AS
+    OPERATOR 1 <#> (real[], real[]) FOR ORDER BY float_ops,
+    OPERATOR 1 <#> (real[], float8[]) FOR ORDER BY float_ops,
+    OPERATOR 1 <#> (real[], numeric[]) FOR ORDER BY float_ops,
+    OPERATOR 1 <#> (real[], integer[]) FOR ORDER BY float_ops,
+    FUNCTION 1 ivfremote_real_ip_support(internal);
+COMMENT ON OPERATOR CLASS real_ip_ops USING ivfremote IS 'negative inner product (<#>)';
+CREATE OPERATOR CLASS real_cosine_ops FOR TYPE real[] USING ivfremote AS
+    OPERATOR 1 <=> (real[], real[]) FOR ORDER BY float_ops,
+    OPERATOR 1 <=> (real[], float8[]) FOR ORDER BY float_ops,
+    OPERATOR 1 <=> (real[], numeric[]) FOR ORDER BY float_ops,
+    OPERATOR 1 <=> (real[], integer[]) FOR ORDER BY float_ops,
+    FUNCTION 1 ivfremote_real_cosine_support(internal);
+COMMENT ON OPERATOR CLASS real_cosine_ops USING ivfremote IS 'cosine distance (<=>); zero vectors are not indexed';
+
+-- Looking at indexes and scans
+
+CREATE FUNCTION ivfremote_info(
+    index regclass,
+    OUT format_version int, OUT index_uuid uuid, OUT metric text, OUT dimensions int,
+    OUT quantization text, OUT server text, OUT trained bool, OUT lists int, OUT lists_automatic bool, OUT probes int,
+    OUT segments int, OUT segment_rows int8, OUT pending_rows int8, OUT segment_bytes int8, OUT relation_bytes int8,
+    OUT header_bytes int8)
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
+COMMENT ON FUNCTION ivfremote_info(regclass) IS
+    'one row about an ivfremote index: what it is, where its rows are and how many bytes they take; header_bytes is the part of relation_bytes that is not segments; owner of the table, or pg_monitor';
+
+CREATE FUNCTION ivfremote_segments(
+    index regclass,
+    OUT segment_id int8, OUT object_key text, OUT objects int, OUT rows int8, OUT lists int, OUT blocks int,
+    OUT bytes int8)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
+COMMENT ON FUNCTION ivfremote_segments(regclass) IS
+    'one row for each segment of an ivfremote index; object_key is relative to the server''s url, and null for a segment in the index itself; owner of the table, or pg_monitor';
+
+CREATE FUNCTION ivfremote_last_scan(
+    OUT index regclass, OUT scans int8, OUT lists int8, OUT lists_probed int8, OUT waves int8, OUT requests int8,
+    OUT blocks int8, OUT bytes_fetched int8, OUT bytes_used int8, OUT rows_scored int8, OUT pending_rows_scored int8,
+    OUT rows_returned int8, OUT quantizer_ms float8, OUT fetch_ms float8, OUT score_ms float8)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION ivfremote_last_scan() IS
+    'what the scans of this session''s last statement that used ivfremote indexes did: one row for each index, summed over rescans; times in milliseconds';
+
+CREATE FUNCTION ivfremote_last_scan_requests(
+    OUT index regclass, OUT request int, OUT wave int8, OUT object_offset int8, OUT bytes int8, OUT start_ms float8,
+    OUT end_ms float8)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION ivfremote_last_scan_requests() IS
+    'one row for each range read of the same scans, in the order they ended; times in milliseconds since the start of the scan';

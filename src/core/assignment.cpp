@@ -1,0 +1,140 @@
+#include "core/assignment.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+
+#include "core/distance.h"
+
+namespace ivfremote {
+namespace {
+
+constexpr double kBatchOperations = 2e9;  // about 50 ms of one core
+constexpr size_t kMaxBatchRows = 1024;
+
+std::vector<float> SquaredNorms(const std::vector<float>& rows, size_t d) {
+  std::vector<float> norms(rows.size() / d);
+  for (size_t i = 0; i < norms.size(); ++i) norms[i] = static_cast<float>(SquaredNorm(&rows[i * d], d));
+  return norms;
+}
+
+// products [n x m] = rows [n x d] . centroids [m x d] transposed
+void Multiply(const float* rows, size_t n, const float* centroids, size_t m, size_t d, float* products) {
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(n), static_cast<int>(m), static_cast<int>(d),
+              1.0f, rows, static_cast<int>(d), centroids, static_cast<int>(d), 0.0f, products, static_cast<int>(m));
+}
+
+}  // namespace
+
+Assigner::Assigner(const Routing* routing) : routing_(routing) {
+  const size_t d = routing->dimensions;
+  const double lists = routing->list_count();
+  const double groups = routing->group_count();
+  const double per_row = 2.0 * static_cast<double>(d) * (groups + lists * std::min(1.0, kGroups / groups));
+  batch_rows_ = static_cast<size_t>(std::clamp(kBatchOperations / per_row, 1.0, double{kMaxBatchRows}));
+  centroid_norms_ = SquaredNorms(routing->centroids, d);
+  group_norms_ = SquaredNorms(routing->group_centroids, d);
+  squared_sums_.resize(routing->list_count());
+  counts_.resize(routing->list_count());
+  rows_of_group_.resize(routing->group_count());
+}
+
+void Assigner::Assign(float* rows, size_t n, uint32_t* lists) {
+  assert(n <= batch_rows_);
+  const size_t d = routing_->dimensions;
+  for (size_t i = 0; i < n; ++i)
+    for (size_t j = 0; j < d; ++j) rows[i * d + j] -= routing_->mean[j];
+  best_score_.assign(n, std::numeric_limits<float>::infinity());
+  best_list_.assign(n, 0);
+  AssignThroughTree(rows, n);
+  for (size_t i = 0; i < n; ++i) {
+    const float* row = rows + i * d;
+    // Products of huge values overflow float32 to an infinity or a NaN: score such a row alone, in float64.
+    lists[i] = std::isfinite(best_score_[i]) ? best_list_[i] : NearestDirectly(row);
+    const double distance = SquaredL2(row, &routing_->centroids[lists[i] * d], d);
+    if (std::isfinite(distance)) squared_sums_[lists[i]] += distance;
+    ++counts_[lists[i]];
+  }
+}
+
+void Assigner::AssignThroughTree(const float* rows, size_t n) {
+  const size_t d = routing_->dimensions;
+  const uint32_t groups = routing_->group_count();
+  if (groups <= kGroups) return Consider(rows, n, nullptr, 0, routing_->list_count());
+
+  products_.resize(n * groups);
+  Multiply(rows, n, routing_->group_centroids.data(), groups, d, products_.data());
+  for (auto& members : rows_of_group_) members.clear();
+  std::vector<uint32_t> order(groups);
+  for (size_t i = 0; i < n; ++i) {
+    float* score = &products_[i * groups];
+    for (uint32_t g = 0; g < groups; ++g) {
+      score[g] = group_norms_[g] - 2 * score[g];
+      // Not a number would break the order; such a row is scored directly in the end.
+      if (std::isnan(score[g])) score[g] = std::numeric_limits<float>::infinity();
+    }
+    std::iota(order.begin(), order.end(), 0u);
+    std::nth_element(order.begin(), order.begin() + (kGroups - 1), order.end(), [&](uint32_t a, uint32_t b) {
+      return score[a] != score[b] ? score[a] < score[b] : a < b;
+    });
+    for (uint32_t k = 0; k < kGroups; ++k) rows_of_group_[order[k]].push_back(static_cast<uint32_t>(i));
+  }
+  for (uint32_t g = 0; g < groups; ++g) {
+    const auto& members = rows_of_group_[g];
+    if (members.empty()) continue;
+    gathered_.resize(members.size() * d);
+    for (size_t i = 0; i < members.size(); ++i)
+      std::memcpy(&gathered_[i * d], rows + members[i] * d, d * sizeof(float));
+    Consider(gathered_.data(), members.size(), members.data(), routing_->group_first[g],
+             routing_->group_first[g + 1] - routing_->group_first[g]);
+  }
+}
+
+// Improves the best list of each row with the lists first_list .. first_list + list_count - 1. Row i is number
+// row_numbers[i] of the batch (i, if there are no numbers).
+void Assigner::Consider(const float* rows, size_t n, const uint32_t* row_numbers, uint32_t first_list,
+                        uint32_t list_count) {
+  if (list_count == 0) return;
+  const size_t d = routing_->dimensions;
+  products_.resize(std::max(products_.size(), n * list_count));
+  Multiply(rows, n, &routing_->centroids[first_list * d], list_count, d, products_.data());
+  for (size_t i = 0; i < n; ++i) {
+    const size_t row = row_numbers == nullptr ? i : row_numbers[i];
+    for (uint32_t k = 0; k < list_count; ++k) {
+      const float score = centroid_norms_[first_list + k] - 2 * products_[i * list_count + k];
+      const uint32_t list = first_list + k;
+      if (score < best_score_[row] || (score == best_score_[row] && list < best_list_[row])) {
+        best_score_[row] = score;
+        best_list_[row] = list;
+      }
+    }
+  }
+}
+
+uint32_t Assigner::NearestDirectly(const float* row) const {
+  const size_t d = routing_->dimensions;
+  uint32_t best = 0;
+  double best_distance = std::numeric_limits<double>::infinity();
+  for (uint32_t list = 0; list < routing_->list_count(); ++list) {
+    const double distance = SquaredL2(row, &routing_->centroids[list * d], d);
+    if (distance < best_distance) {
+      best_distance = distance;
+      best = list;
+    }
+  }
+  return best;
+}
+
+std::vector<float> Assigner::Radii() const {
+  std::vector<float> radii(counts_.size());
+  for (size_t i = 0; i < radii.size(); ++i)
+    if (counts_[i] > 0) radii[i] = static_cast<float>(std::sqrt(squared_sums_[i] / static_cast<double>(counts_[i])));
+  return radii;
+}
+
+}  // namespace ivfremote

@@ -1,0 +1,29 @@
+// Which ranges of a segment to read for a set of blocks.
+#pragma once
+
+#include <vector>
+
+#include "core/segment_format.h"
+#include "core/types.h"
+
+namespace ivfremote {
+
+struct FetchPlanOptions {
+  // Two blocks are read together if at most this many bytes lie between them: another request costs more.
+  uint64_t max_gap_bytes = 128 << 10;
+  // A range is not extended beyond this: one stream is slower than several.
+  uint64_t max_range_bytes = 8 << 20;
+  uint64_t part_bytes = 0;  // no range crosses a part; 0: there are no parts
+};
+
+struct PlannedRange {
+  uint64_t offset = 0;  // logical
+  uint32_t length = 0;
+  uint32_t first_block = 0;  // among the blocks planned for
+  uint32_t block_count = 0;
+};
+
+// `blocks` are sorted by offset and do not overlap. Every block lies in exactly one range.
+std::vector<PlannedRange> PlanRanges(const std::vector<BlockEntry>& blocks, const FetchPlanOptions& options);
+
+}  // namespace ivfremote

@@ -1,0 +1,274 @@
+#include "core/file_store.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+#include "core/range_text.h"
+
+namespace ivfremote {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The most that is read or written between two looks at the deadline.
+constexpr size_t kChunk = 1 << 20;
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd = -1) : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~FileDescriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+  explicit operator bool() const { return fd_ >= 0; }
+
+ private:
+  int fd_;
+};
+
+Status ErrnoStatus(int error, const std::string& doing, std::string_view key) {
+  const std::string message = "could not " + doing + " object \"" + std::string(key) + "\": " + std::strerror(error);
+  switch (error) {
+    case ENOENT:
+      return Status::NotFound(MissingObjectText(key));
+    case EEXIST:
+      return Status::AlreadyExists(ExistingObjectText(key));
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return Status::Denied(message);
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return Status::NoSpace(message);
+    case ENAMETOOLONG:
+    case ENOTDIR:
+    case EISDIR:
+      return Status::Invalid(message);
+    default:
+      return Status::Unavailable(message);
+  }
+}
+
+Status CheckKey(std::string_view key) {
+  // Keys come from object_key.h, but a store must not be talked out of its root whatever the caller.
+  for (size_t start = 0; start <= key.size();) {
+    const size_t end = std::min(key.find('/', start), key.size());
+    const std::string_view component = key.substr(start, end - start);
+    if (component.empty() || component.front() == '.' || component.find('\0') != std::string_view::npos)
+      return Status::Invalid("invalid object key \"" + std::string(key) + "\"");
+    start = end + 1;
+  }
+  return Status::Ok();
+}
+
+class FileWave : public RangeWave {
+ public:
+  FileWave(std::string root, std::vector<RangeRequest> requests)
+      : root_(std::move(root)), requests_(std::move(requests)) {}
+
+  Status Step(Clock::time_point deadline, std::vector<RangeCompletion>* completions) override {
+    if (next_ == requests_.size()) return Status::Ok();
+    if (!current_started_) {
+      current_ = RangeCompletion{};
+      current_.request = next_;
+      current_.started = Clock::now();
+      current_started_ = true;
+      filled_ = 0;
+    }
+    bool done = false;
+    current_.status = Read(requests_[next_], deadline, &done);
+    if (!current_.status.ok()) current_.buffer = RangeBuffer();
+    if (done || !current_.status.ok()) {
+      current_.finished = Clock::now();
+      completions->push_back(std::move(current_));
+      file_ = FileDescriptor();
+      current_started_ = false;
+      ++next_;
+    }
+    return Status::Ok();
+  }
+
+ private:
+  Status Read(const RangeRequest& request, Clock::time_point deadline, bool* done) {
+    if (!file_) {
+      IVFREMOTE_RETURN_IF_ERROR(CheckKey(request.key));
+      file_ = FileDescriptor(::open((root_ + "/" + request.key).c_str(), O_RDONLY | O_CLOEXEC));
+      if (!file_) return ErrnoStatus(errno, "open", request.key);
+      struct stat info;
+      if (::fstat(file_.get(), &info) != 0) return ErrnoStatus(errno, "read", request.key);
+      const auto size = static_cast<uint64_t>(info.st_size);
+      if (request.offset > size || request.length > size - request.offset)
+        return Status::Corrupt(ShortObjectText(request, size));
+      current_.buffer = RangeBuffer(request.length);
+    }
+    while (filled_ < request.length) {
+      const ssize_t got = ::pread(file_.get(), current_.buffer.data() + filled_,
+                                  std::min<size_t>(kChunk, request.length - filled_),
+                                  static_cast<off_t>(request.offset + filled_));
+      if (got < 0 && errno != EINTR) return ErrnoStatus(errno, "read", request.key);
+      if (got == 0) {
+        struct stat info;
+        const uint64_t size = ::fstat(file_.get(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
+        return Status::Corrupt(ShortObjectText(request, size));
+      }
+      if (got > 0) filled_ += static_cast<size_t>(got);
+      if (filled_ < request.length && Clock::now() >= deadline) return Status::Ok();
+    }
+    *done = true;
+    return Status::Ok();
+  }
+
+  std::string root_;
+  std::vector<RangeRequest> requests_;
+  size_t next_ = 0;
+
+  // The request under way: a local file gains nothing from more than one at a time.
+  bool current_started_ = false;
+  RangeCompletion current_;
+  FileDescriptor file_;
+  size_t filled_ = 0;
+};
+
+Status SyncDirectory(const std::string& path, std::string_view key) {
+  const FileDescriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory || ::fsync(directory.get()) != 0) return ErrnoStatus(errno, "sync the directory of", key);
+  return Status::Ok();
+}
+
+// Creates `path` and the directories above it, syncing the parent of each new one.
+Status CreateDirectories(const std::string& path, std::string_view key) {
+  if (::mkdir(path.c_str(), 0700) == 0) return SyncDirectory(fs::path(path).parent_path(), key);
+  if (errno == EEXIST) return Status::Ok();
+  if (errno != ENOENT) return ErrnoStatus(errno, "create the directory of", key);
+  IVFREMOTE_RETURN_IF_ERROR(CreateDirectories(fs::path(path).parent_path(), key));
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return ErrnoStatus(errno, "create the directory of", key);
+  return SyncDirectory(fs::path(path).parent_path(), key);
+}
+
+class FileUpload : public Upload {
+ public:
+  FileUpload(std::string directory, std::string path, std::string temporary, std::string key, FileDescriptor file)
+      : directory_(std::move(directory)),
+        path_(std::move(path)),
+        temporary_(std::move(temporary)),
+        key_(std::move(key)),
+        file_(std::move(file)) {}
+
+  ~FileUpload() override {
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  }
+
+  Status Append(Bytes bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t put = ::write(file_.get(), bytes.data(), std::min(kChunk, bytes.size()));
+      if (put < 0 && errno != EINTR) return ErrnoStatus(errno, "write", key_);
+      if (put > 0) bytes = bytes.subspan(static_cast<size_t>(put));
+    }
+    return Status::Ok();
+  }
+
+  Status Step(Clock::time_point, bool* ready) override {
+    *ready = true;
+    return Status::Ok();
+  }
+
+  Status Finish(Clock::time_point, bool* done) override {
+    if (::fsync(file_.get()) != 0) return ErrnoStatus(errno, "sync", key_);
+    IVFREMOTE_RETURN_IF_ERROR(Publish());
+    IVFREMOTE_RETURN_IF_ERROR(SyncDirectory(directory_, key_));
+    file_ = FileDescriptor();
+    *done = true;
+    return Status::Ok();
+  }
+
+ private:
+  // Gives the finished file its name unless the name is taken.
+  Status Publish() {
+    if (::link(temporary_.c_str(), path_.c_str()) == 0) {
+      ::unlink(temporary_.c_str());
+    } else if (errno == EPERM || errno == EOPNOTSUPP) {
+      // File systems without hard links.
+      if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_NOREPLACE) != 0)
+        return ErrnoStatus(errno, "name", key_);
+    } else {
+      return ErrnoStatus(errno, "name", key_);
+    }
+    temporary_.clear();
+    return Status::Ok();
+  }
+
+  std::string directory_;
+  std::string path_;
+  std::string temporary_;
+  std::string key_;
+  FileDescriptor file_;
+};
+
+}  // namespace
+
+Status FileStore::GetRanges(std::vector<RangeRequest> requests, size_t, std::unique_ptr<RangeWave>* wave) {
+  *wave = std::make_unique<FileWave>(root_, std::move(requests));
+  return Status::Ok();
+}
+
+Status FileStore::Create(std::string_view key, std::unique_ptr<Upload>* upload) {
+  static std::atomic<uint64_t> counter{0};
+  IVFREMOTE_RETURN_IF_ERROR(CheckKey(key));
+  const fs::path path = root_ + "/" + std::string(key);
+  const std::string directory = path.parent_path();
+  IVFREMOTE_RETURN_IF_ERROR(CreateDirectories(directory, key));
+  if (::access(path.c_str(), F_OK) == 0) return Status::AlreadyExists(ExistingObjectText(key));
+  const std::string temporary = directory + "/." + path.filename().string() + "." + std::to_string(::getpid()) + "." +
+                                std::to_string(counter++) + ".tmp";
+  FileDescriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file) return ErrnoStatus(errno, "create", key);
+  *upload = std::make_unique<FileUpload>(directory, path, temporary, std::string(key), std::move(file));
+  return Status::Ok();
+}
+
+Status FileStore::Delete(std::string_view key) {
+  IVFREMOTE_RETURN_IF_ERROR(CheckKey(key));
+  const fs::path path = root_ + "/" + std::string(key);
+  if (::unlink(path.c_str()) != 0) return ErrnoStatus(errno, "delete", key);
+  return SyncDirectory(path.parent_path(), key);
+}
+
+Status FileStore::List(std::string_view prefix, std::string_view start_after, size_t limit,
+                       std::vector<ObjectInfo>* objects) {
+  std::error_code error;
+  std::vector<ObjectInfo> found;
+  for (fs::recursive_directory_iterator at(root_, error), end; !error && at != end; at.increment(error)) {
+    if (at->path().filename().native().front() == '.') {
+      at.disable_recursion_pending();
+      continue;
+    }
+    std::error_code ignored;
+    if (!at->is_regular_file(ignored)) continue;
+    const std::string key = at->path().native().substr(root_.size() + 1);
+    if (!key.starts_with(prefix) || key <= start_after) continue;
+    const uint64_t size = at->file_size(ignored);
+    if (!ignored) found.push_back({key, size});
+  }
+  if (error && error != std::errc::no_such_file_or_directory)
+    return ErrnoStatus(error.value(), "list", prefix);
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
+  found.resize(std::min(found.size(), limit));
+  objects->insert(objects->end(), found.begin(), found.end());
+  return Status::Ok();
+}
+
+}  // namespace ivfremote

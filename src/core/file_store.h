@@ -1,0 +1,28 @@
+// An object store in a directory: one file per object, for shared file systems, tests and looking at objects.
+//
+// An object is written to a hidden temporary file beside its name, synced, and linked to the name, so it appears whole
+// and never replaces another. Directories are synced too: an object that Finish has reported survives a power cut.
+// A read from a hung network file system can't be interrupted: that is the kernel's limit.
+#pragma once
+
+#include "core/object_store.h"
+
+namespace ivfremote {
+
+class FileStore : public ObjectStore {
+ public:
+  // `root` is an absolute path without a trailing slash; it is created when the first object is.
+  explicit FileStore(std::string root) : root_(std::move(root)) {}
+
+  Status GetRanges(std::vector<RangeRequest> requests, size_t max_concurrent,
+                   std::unique_ptr<RangeWave>* wave) override;
+  Status Create(std::string_view key, std::unique_ptr<Upload>* upload) override;
+  Status Delete(std::string_view key) override;
+  Status List(std::string_view prefix, std::string_view start_after, size_t limit,
+              std::vector<ObjectInfo>* objects) override;
+
+ private:
+  std::string root_;
+};
+
+}  // namespace ivfremote

@@ -1,0 +1,103 @@
+#include "core/memory_store.h"
+
+#include <cstring>
+
+#include "core/range_text.h"
+
+namespace ivfremote {
+namespace {
+
+using Objects = std::map<std::string, std::vector<std::byte>, std::less<>>;
+
+class MemoryWave : public RangeWave {
+ public:
+  MemoryWave(const Objects* objects, std::vector<RangeRequest> requests)
+      : objects_(objects), requests_(std::move(requests)) {}
+
+  Status Step(Clock::time_point, std::vector<RangeCompletion>* completions) override {
+    if (next_ == requests_.size()) return Status::Ok();
+    RangeCompletion completion;
+    completion.request = next_;
+    completion.started = Clock::now();
+    completion.status = Read(requests_[next_++], &completion.buffer);
+    completion.finished = Clock::now();
+    completions->push_back(std::move(completion));
+    return Status::Ok();
+  }
+
+ private:
+  Status Read(const RangeRequest& request, RangeBuffer* buffer) {
+    const auto found = objects_->find(request.key);
+    if (found == objects_->end()) return Status::NotFound(MissingObjectText(request.key));
+    const std::vector<std::byte>& object = found->second;
+    if (request.offset > object.size() || request.length > object.size() - request.offset)
+      return Status::Corrupt(ShortObjectText(request, object.size()));
+    *buffer = RangeBuffer(request.length);
+    std::memcpy(buffer->data(), object.data() + request.offset, request.length);
+    return Status::Ok();
+  }
+
+  const Objects* objects_;
+  std::vector<RangeRequest> requests_;
+  size_t next_ = 0;
+};
+
+class MemoryUpload : public Upload {
+ public:
+  MemoryUpload(Objects* objects, std::string key) : objects_(objects), key_(std::move(key)) {}
+
+  Status Append(Bytes bytes) override {
+    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+    return Status::Ok();
+  }
+
+  Status Step(Clock::time_point, bool* ready) override {
+    *ready = true;
+    return Status::Ok();
+  }
+
+  Status Finish(Clock::time_point, bool* done) override {
+    if (!objects_->try_emplace(key_, std::move(bytes_)).second)
+      return Status::AlreadyExists(ExistingObjectText(key_));
+    *done = true;
+    return Status::Ok();
+  }
+
+ private:
+  Objects* objects_;
+  std::string key_;
+  std::vector<std::byte> bytes_;
+};
+
+}  // namespace
+
+Status MemoryStore::GetRanges(std::vector<RangeRequest> requests, size_t, std::unique_ptr<RangeWave>* wave) {
+  *wave = std::make_unique<MemoryWave>(&objects_, std::move(requests));
+  return Status::Ok();
+}
+
+Status MemoryStore::Create(std::string_view key, std::unique_ptr<Upload>* upload) {
+  if (objects_.contains(key)) return Status::AlreadyExists(ExistingObjectText(key));
+  *upload = std::make_unique<MemoryUpload>(&objects_, std::string(key));
+  return Status::Ok();
+}
+
+Status MemoryStore::Delete(std::string_view key) {
+  const auto found = objects_.find(key);
+  if (found == objects_.end()) return Status::NotFound(MissingObjectText(key));
+  objects_.erase(found);
+  return Status::Ok();
+}
+
+Status MemoryStore::List(std::string_view prefix, std::string_view start_after, size_t limit,
+                         std::vector<ObjectInfo>* objects) {
+  for (auto at = objects_.lower_bound(prefix); at != objects_.end() && limit > 0; ++at) {
+    if (!at->first.starts_with(prefix)) break;
+    if (at->first <= start_after) continue;
+    objects->push_back({at->first, at->second.size()});
+    --limit;
+  }
+  return Status::Ok();
+}
+
+}  // namespace ivfremote

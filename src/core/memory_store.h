@@ -1,0 +1,25 @@
+// An object store in memory, for tests.
+#pragma once
+
+#include <map>
+
+#include "core/object_store.h"
+
+namespace ivfremote {
+
+class MemoryStore : public ObjectStore {
+ public:
+  Status GetRanges(std::vector<RangeRequest> requests, size_t max_concurrent,
+                   std::unique_ptr<RangeWave>* wave) override;
+  Status Create(std::string_view key, std::unique_ptr<Upload>* upload) override;
+  Status Delete(std::string_view key) override;
+  Status List(std::string_view prefix, std::string_view start_after, size_t limit,
+              std::vector<ObjectInfo>* objects) override;
+
+  std::map<std::string, std::vector<std::byte>, std::less<>>& objects() { return objects_; }
+
+ private:
+  std::map<std::string, std::vector<std::byte>, std::less<>> objects_;
+};
+
+}  // namespace ivfremote

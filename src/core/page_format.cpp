@@ -1,0 +1,198 @@
+#include "core/page_format.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "core/little_endian.h"
+
+namespace ivfremote {
+namespace {
+
+// The most offsets a heap page of 8 kB can hold, in whole bytes; more than MaxHeapTuplesPerPage (291) needs.
+constexpr size_t kMaxBitmapBytes = 256;
+
+const TidMapHeader* HeaderOf(Bytes payload) { return reinterpret_cast<const TidMapHeader*>(payload.data()); }
+const TidMapEntry* EntriesOf(Bytes payload) {
+  return reinterpret_cast<const TidMapEntry*>(payload.data() + sizeof(TidMapHeader));
+}
+
+Status CheckStreamRef(const StreamRef& ref) {
+  if (ref.root == kNoBlock ? ref.bytes != 0 || ref.depth != 0 : ref.bytes == 0 || ref.depth > 4)
+    return Status::Corrupt("metapage has an impossible reference to a stream");
+  return Status::Ok();
+}
+
+Status CheckGeneration(const PendingGeneration& generation, uint64_t next_id) {
+  if (generation.id == 0) return Status::Ok();
+  if (generation.id >= next_id || generation.group_count == 0 || generation.group_count > kMaxPendingGroups ||
+      generation.directory_root == kNoBlock || generation.directory_depth > 1)
+    return Status::Corrupt("metapage has an impossible pending generation");
+  return Status::Ok();
+}
+
+Status CheckSegment(const SegmentEntry& segment, const MetaPage& meta) {
+  if (segment.id == 0 || segment.id >= meta.next_id || segment.list_count == 0 || segment.list_count > kMaxLists ||
+      static_cast<uint16_t>(segment.place) > static_cast<uint16_t>(SegmentPlace::kObject) ||
+      (segment.place == SegmentPlace::kPages && segment.data.bytes != segment.bytes))
+    return Status::Corrupt("metapage has an impossible segment");
+  IVFREMOTE_RETURN_IF_ERROR(CheckStreamRef(segment.directory));
+  IVFREMOTE_RETURN_IF_ERROR(CheckStreamRef(segment.tid_map));
+  return CheckStreamRef(segment.data);
+}
+
+}  // namespace
+
+Status CheckPage(const PageSpecial& special, PageKind kind, uint64_t owner) {
+  if (special.magic != PageSpecial::kMagic) return Status::Corrupt("page is not one of ivfremote's");
+  if (special.version > PageSpecial::kVersion || special.required_features != 0)
+    return Status::Unsupported("page has format version " + std::to_string(special.version) +
+                               " or features this library does not know");
+  if (special.kind != static_cast<uint16_t>(kind))
+    return Status::Corrupt("page is of kind " + std::to_string(special.kind) + ", not " +
+                           std::to_string(static_cast<uint16_t>(kind)));
+  if (special.owner != owner)
+    return Status::Corrupt("page belongs to " + std::to_string(special.owner) + ", not to " + std::to_string(owner));
+  if ((special.flags & PageSpecial::kDeleted) != 0) return Status::Corrupt("page is deleted");
+  size_t limit = 0;
+  switch (kind) {
+    case PageKind::kMeta:
+    case PageKind::kStream:
+    case PageKind::kPending:
+    case PageKind::kPendingDirectory:
+      limit = kPayloadBytes;
+      break;
+    case PageKind::kTree:
+      limit = kTreeFanout;
+      break;
+    case PageKind::kTidMap:
+      limit = (kPayloadBytes - sizeof(TidMapHeader)) / sizeof(TidMapEntry);
+      break;
+  }
+  if (special.used > limit) return Status::Corrupt("page claims more content than fits");
+  return Status::Ok();
+}
+
+Status DecodeMetaPage(Bytes payload, MetaPage* meta) {
+  if (payload.size() < sizeof(MetaPage)) return Status::Corrupt("metapage is cut off");
+  std::memcpy(static_cast<void*>(meta), payload.data(), sizeof(MetaPage));
+  if (meta->magic != MetaPage::kMagic) return Status::Corrupt("metapage has the wrong magic number");
+  if (meta->version > MetaPage::kVersion)
+    return Status::Unsupported("format version " + std::to_string(meta->version) + ", this library reads up to " +
+                               std::to_string(MetaPage::kVersion));
+  if (meta->required_features != 0) return Status::Unsupported("features this library does not know");
+  if (meta->dimensions > kMaxDimensions || static_cast<uint8_t>(meta->metric) > static_cast<uint8_t>(Metric::kCosine) ||
+      meta->segment_count > MetaPage::kMaxSegments || meta->list_count > kMaxLists ||
+      (meta->trained() && (meta->list_count == 0 || meta->dimensions == 0 || meta->routing_id >= meta->next_id)) ||
+      std::memchr(meta->server, 0, sizeof meta->server) == nullptr)
+    return Status::Corrupt("metapage has impossible fields");
+  if (meta->code_kind != CodeKind::kFloat32 || meta->bits != 32)
+    return Status::Unsupported("codes this library does not know");
+  IVFREMOTE_RETURN_IF_ERROR(CheckStreamRef(meta->routing));
+  IVFREMOTE_RETURN_IF_ERROR(CheckStreamRef(meta->recall_curve));
+  IVFREMOTE_RETURN_IF_ERROR(CheckGeneration(meta->current, meta->next_id));
+  IVFREMOTE_RETURN_IF_ERROR(CheckGeneration(meta->sealed, meta->next_id));
+  for (uint32_t i = 0; i < meta->segment_count; ++i) IVFREMOTE_RETURN_IF_ERROR(CheckSegment(meta->segments[i], *meta));
+  return Status::Ok();
+}
+
+TidMapBuilder::TidMapBuilder() { StartPage(); }
+
+void TidMapBuilder::StartPage() {
+  page_ = Page();
+  page_.payload.resize(kPayloadBytes);
+  bitmaps_start_ = kPayloadBytes;
+}
+
+bool TidMapBuilder::Add(Tid tid) {
+  assert(!has_block_ || tid.block >= block_);
+  assert(tid.offset >= 1 && tid.offset <= kMaxBitmapBytes * 8);
+  bool full = false;
+  if (has_block_ && tid.block != block_) full = CloseBlock();
+  has_block_ = true;
+  block_ = tid.block;
+  const size_t bit = tid.offset - 1u;
+  if (bitmap_.size() <= bit / 8) bitmap_.resize(bit / 8 + 1);
+  bitmap_[bit / 8] = static_cast<uint8_t>(bitmap_[bit / 8] | 1 << bit % 8);
+  return full;
+}
+
+// Moves the bitmap of the current block into the page, starting another page where it does not fit.
+bool TidMapBuilder::CloseBlock() {
+  bool full = false;
+  const size_t entries_end = sizeof(TidMapHeader) + (page_.entries + 1) * sizeof(TidMapEntry);
+  if (page_.entries > 0 &&
+      (entries_end + bitmap_.size() > bitmaps_start_ || block_ - page_.first_block > UINT16_MAX)) {
+    full_ = std::move(page_);
+    StartPage();
+    full = true;
+  }
+  if (page_.entries == 0) {
+    page_.first_block = block_;
+    Store(page_.payload.data(), TidMapHeader{block_, 0});
+  }
+  bitmaps_start_ -= bitmap_.size();
+  std::memcpy(page_.payload.data() + bitmaps_start_, bitmap_.data(), bitmap_.size());
+  Store(page_.payload.data() + sizeof(TidMapHeader) + page_.entries * sizeof(TidMapEntry),
+        TidMapEntry{static_cast<uint16_t>(block_ - page_.first_block), static_cast<uint16_t>(bitmaps_start_)});
+  ++page_.entries;
+  bitmap_.clear();
+  return full;
+}
+
+bool TidMapBuilder::Finish() {
+  if (!has_block_) return false;
+  // Closing the last block may fill a page, which comes first; the last page comes at the next call.
+  if (!bitmap_.empty() && CloseBlock()) return true;
+  if (page_.entries == 0) return false;
+  full_ = std::move(page_);
+  StartPage();
+  return true;
+}
+
+TidMapBuilder::Page TidMapBuilder::TakePage() { return std::move(full_); }
+
+Status CheckTidMapPage(Bytes payload, uint32_t entries) {
+  const size_t entries_end = sizeof(TidMapHeader) + entries * sizeof(TidMapEntry);
+  if (payload.size() != kPayloadBytes || entries_end > payload.size())
+    return Status::Corrupt("tid map page is cut off");
+  const TidMapEntry* entry = EntriesOf(payload);
+  size_t end = payload.size();
+  for (uint32_t i = 0; i < entries; end = entry[i].position, ++i) {
+    if (entry[i].position < entries_end || entry[i].position >= end || end - entry[i].position > kMaxBitmapBytes ||
+        (i > 0 && entry[i].block_delta <= entry[i - 1].block_delta) ||
+        uint64_t{HeaderOf(payload)->first_block} + entry[i].block_delta >= kNoBlock)
+      return Status::Corrupt("tid map page has an impossible entry");
+  }
+  return Status::Ok();
+}
+
+bool TidMapContains(Bytes payload, uint32_t entries, Tid tid) {
+  const TidMapEntry* first = EntriesOf(payload);
+  const uint32_t first_block = HeaderOf(payload)->first_block;
+  if (tid.block < first_block || tid.offset == 0) return false;
+  const TidMapEntry* entry = std::lower_bound(
+      first, first + entries, tid.block - first_block,
+      [](const TidMapEntry& e, uint32_t delta) { return e.block_delta < delta; });
+  if (entry == first + entries || entry->block_delta != tid.block - first_block) return false;
+  const size_t end = entry == first ? payload.size() : entry[-1].position;
+  const size_t bit = tid.offset - 1u;
+  const size_t at = entry->position + bit / 8;
+  return at < end && (static_cast<uint8_t>(payload[at]) & 1 << bit % 8) != 0;
+}
+
+PendingLayout PendingLayoutFor(uint32_t dimensions) {
+  PendingLayout layout;
+  layout.code_bytes = dimensions * static_cast<uint32_t>(sizeof(float));
+  layout.wide = sizeof(PendingRow) + layout.code_bytes > kPayloadBytes;
+  layout.row_bytes = static_cast<uint32_t>(sizeof(PendingRow) + (layout.wide ? sizeof(StreamRef) : layout.code_bytes));
+  layout.rows_per_page = static_cast<uint32_t>(kPayloadBytes / layout.row_bytes);
+  return layout;
+}
+
+Status CheckPendingPage(const PendingLayout& layout, uint32_t used) {
+  if (used > layout.rows_per_page) return Status::Corrupt("pending page claims more rows than fit");
+  return Status::Ok();
+}
+
+}  // namespace ivfremote

@@ -1,0 +1,257 @@
+// The bytes of the index's own pages, version 0 (may change until it is frozen as 1); docs/format.md is the same in
+// prose. A page is Postgres's page header (24 bytes), the payload, and the special area below. Everything here works on
+// copies of the payload and the special area, so it is tested without a server; src/pg/page.h has the rest.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/object_key.h"
+#include "core/segment_format.h"
+#include "core/status.h"
+#include "core/types.h"
+
+namespace ivfremote {
+
+inline constexpr size_t kPageBytes = 8192;
+inline constexpr size_t kPageHeaderBytes = 24;
+
+enum class PageKind : uint16_t {
+  kMeta = 1,
+  kTree = 2,              // inner page of a stream or tid map: TreeEntry x used
+  kStream = 3,            // bytes of a routing, a directory, an embedded segment or a wide pending row
+  kTidMap = 4,            // live bits
+  kPendingDirectory = 5,  // PendingChain x groups
+  kPending = 6,           // pending rows
+};
+
+struct PageSpecial {
+  static constexpr uint32_t kMagic = 0x45524649;  // "IFRE"
+  static constexpr uint16_t kVersion = 0;
+  static constexpr uint16_t kDeleted = 1;  // flags: no live owner since retire_xid
+
+  uint32_t magic;
+  uint16_t version;
+  uint16_t kind;
+  uint16_t required_features;
+  uint16_t flags;       // unknown ones are ignored
+  uint32_t next;        // pending chain: the next block, or kNoBlock
+  uint64_t owner;       // id of the generation, segment or routing version the page belongs to; 0: the meta page
+  uint64_t retire_xid;  // when kDeleted: the next full transaction id at that time
+  uint32_t position;    // stream: which page of it this is; tree: its level (1 above the leaves); pending: 0
+  uint32_t used;        // kMeta: bytes; kTree: entries; kStream: bytes; kTidMap: entries; kPending: rows
+};
+static_assert(sizeof(PageSpecial) == 40);
+
+inline constexpr size_t kPayloadBytes = kPageBytes - kPageHeaderBytes - sizeof(PageSpecial);  // 8128
+static_assert(kPayloadBytes % 64 == 0);
+inline constexpr uint32_t kNoBlock = 0xffffffff;
+
+// Whether a page is the one a caller expects; everything read from an index goes through this.
+Status CheckPage(const PageSpecial& special, PageKind kind, uint64_t owner);
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Streams: byte sequences over pages, found through a tree whose inner pages hold TreeEntry arrays. depth 0: the root is
+// the one leaf. Leaf i of a byte stream holds its bytes from i * kPayloadBytes on.
+
+struct StreamRef {
+  uint32_t root = kNoBlock;  // kNoBlock: empty
+  uint32_t depth = 0;
+  uint64_t bytes = 0;  // byte streams: length; tid maps: number of leaves
+};
+static_assert(sizeof(StreamRef) == 16);
+
+struct TreeEntry {
+  uint32_t key;  // byte streams: number of the first leaf below; tid maps: its first heap block
+  uint32_t block;
+};
+inline constexpr size_t kTreeFanout = kPayloadBytes / sizeof(TreeEntry);
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Meta page (block 0).
+
+struct PendingGeneration {
+  uint64_t id = 0;            // owner of its pages; 0: there is none
+  uint32_t group_count = 0;   // chains
+  uint32_t directory_depth = 0;
+  uint32_t directory_root = kNoBlock;
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(PendingGeneration) == 24);
+
+enum class SegmentPlace : uint16_t { kPages = 0, kObject = 1 };
+
+struct SegmentEntry {
+  uint64_t id = 0;  // owner of its pages
+  SegmentPlace place = SegmentPlace::kPages;
+  uint16_t flags = 0;
+  uint32_t list_count = 0;
+  uint64_t rows = 0;
+  uint64_t bytes = 0;  // logical
+  uint64_t part_bytes = 0;
+  SegmentName name{};
+  StreamRef directory;
+  StreamRef tid_map;
+  StreamRef data;  // kPages: the segment itself
+  uint8_t reserved[32] = {};
+};
+static_assert(sizeof(SegmentEntry) == 168);
+
+struct MetaPage {
+  static constexpr uint32_t kMagic = 0x4d524649;  // "IFRM"
+  static constexpr uint16_t kVersion = 0;
+  static constexpr uint32_t kMaxSegments = 40;
+
+  uint32_t magic = kMagic;
+  uint16_t version = kVersion;
+  uint16_t segment_count = 0;
+  uint32_t required_features = 0;
+  uint32_t ignorable_features = 0;
+  uint32_t dimensions = 0;  // 0: not fixed yet
+  Metric metric = Metric::kL2;
+  CodeKind code_kind = CodeKind::kFloat32;
+  uint8_t bits = 32;
+  uint8_t reserved0 = 0;
+  uint64_t rotation_seed = 0;
+  Uuid index_uuid{};
+  uint64_t epoch = 0;    // grows with every change of what is live
+  uint64_t next_id = 1;  // owners below this have been given out
+  PendingGeneration current;
+  PendingGeneration sealed;
+  uint64_t routing_id = 0;  // routing version; 0: untrained
+  StreamRef routing;
+  uint32_t list_count = 0;
+  uint32_t requested_lists = 0;  // 0: automatic
+  char server[64] = {};          // the server's name when the index was built; empty: embedded
+  StreamRef recall_curve;
+  uint8_t reserved1[152] = {};
+  SegmentEntry segments[kMaxSegments];
+
+  bool trained() const { return routing_id != 0; }
+};
+static_assert(sizeof(MetaPage) <= kPayloadBytes);
+static_assert(offsetof(MetaPage, segments) == 376);
+
+// `payload` of a meta page to a checked copy.
+Status DecodeMetaPage(Bytes payload, MetaPage* meta);
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Tid map leaves: live bits of a segment's TIDs, for a run of heap blocks. Entries grow from the front of the payload,
+// their bitmaps from its end downwards; bit i of a bitmap is offset i + 1. A page that lacks a TID counts it as dead.
+
+class TidMapBuilder {
+ public:
+  TidMapBuilder();
+
+  // Blocks must not decrease. True when a page has become full; take it with TakePage() before going on.
+  bool Add(Tid tid);
+  // Ends the map: true if there is a last page to take.
+  bool Finish();
+
+  struct Page {
+    uint32_t first_block = 0;
+    uint32_t entries = 0;
+    std::vector<std::byte> payload;
+  };
+  Page TakePage();
+
+ private:
+  bool CloseBlock();
+  void StartPage();
+
+  bool has_block_ = false;
+  uint32_t block_ = 0;
+  std::vector<uint8_t> bitmap_;  // of block_
+  Page page_;                    // being filled
+  Page full_;
+  size_t bitmaps_start_ = 0;
+};
+
+// Checks a leaf once after it was read.
+Status CheckTidMapPage(Bytes payload, uint32_t entries);
+bool TidMapContains(Bytes payload, uint32_t entries, Tid tid);
+
+// Calls visit(tid) for every live TID; where it returns true the bit is cleared. `payload` is checked before. Returns
+// how many were cleared.
+template <typename Visit>
+uint32_t VisitTidMap(MutableBytes payload, uint32_t entries, Visit visit);
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Pending rows. A row is a PendingRow and its code: in place where both fit a page, else in a stream of its own.
+
+struct PendingChain {
+  uint32_t head = kNoBlock;
+  uint32_t tail = kNoBlock;
+  uint64_t rows = 0;  // appended, dead ones included
+};
+static_assert(sizeof(PendingChain) == 16);
+inline constexpr size_t kChainsPerPage = kPayloadBytes / sizeof(PendingChain);
+inline constexpr uint32_t kMaxPendingGroups = 1000;
+
+struct PendingRow {
+  static constexpr uint8_t kDead = 1;
+
+  uint32_t tid_block;
+  uint16_t tid_offset;
+  uint8_t flags;
+  uint8_t reserved;
+  uint32_t list;
+  uint32_t reserved2;
+};
+static_assert(sizeof(PendingRow) == 16);
+
+inline uint32_t PendingGroupOf(uint32_t list, uint32_t list_count, uint32_t group_count) {
+  return list_count == 0 ? 0 : static_cast<uint32_t>(uint64_t{list} * group_count / list_count);
+}
+
+struct PendingLayout {
+  uint32_t code_bytes;
+  bool wide;  // the code is in a stream; the row holds its StreamRef
+  uint32_t row_bytes;
+  uint32_t rows_per_page;
+
+  uint32_t RowOffset(uint32_t i) const { return i * row_bytes; }
+};
+PendingLayout PendingLayoutFor(uint32_t dimensions);
+
+// How many rows a pending page claims, checked against what fits.
+Status CheckPendingPage(const PendingLayout& layout, uint32_t used);
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+// Positions of a tid map leaf; used by VisitTidMap.
+struct TidMapEntry {
+  uint16_t block_delta;  // from the page's first block
+  uint16_t position;     // of the bitmap in the payload; it ends where the entry before starts, or at the payload's end
+};
+
+struct TidMapHeader {
+  uint32_t first_block;
+  uint32_t reserved;
+};
+
+template <typename Visit>
+uint32_t VisitTidMap(MutableBytes payload, uint32_t entries, Visit visit) {
+  const auto* header = reinterpret_cast<const TidMapHeader*>(payload.data());
+  const auto* entry = reinterpret_cast<const TidMapEntry*>(payload.data() + sizeof(TidMapHeader));
+  uint32_t cleared = 0;
+  size_t end = payload.size();
+  for (uint32_t i = 0; i < entries; end = entry[i].position, ++i) {
+    for (size_t at = entry[i].position; at < end; ++at) {
+      auto bits = static_cast<uint8_t>(payload[at]);
+      for (int bit = 0; bit < 8; ++bit) {
+        if ((bits & 1 << bit) == 0) continue;
+        const auto offset = static_cast<uint16_t>((at - entry[i].position) * 8 + static_cast<size_t>(bit) + 1);
+        if (visit(Tid{header->first_block + entry[i].block_delta, offset})) {
+          bits = static_cast<uint8_t>(bits & ~(1 << bit));
+          ++cleared;
+        }
+      }
+      // Written only where it changed: a page that stays as it is must not look dirty.
+      if (static_cast<uint8_t>(payload[at]) != bits) payload[at] = std::byte{bits};
+    }
+  }
+  return cleared;
+}
+
+}  // namespace ivfremote

@@ -1,0 +1,310 @@
+#include "core/segment_format.h"
+
+#include <cassert>
+#include <cstring>
+
+#include "core/checksum.h"
+#include "core/little_endian.h"
+
+namespace ivfremote {
+namespace {
+
+constexpr uint64_t kHeaderMagic = 0x0047455352465649;     // "IVFRSEG\0"
+constexpr uint32_t kBlockMagic = 0x4b4c4252;              // "RBLK"
+constexpr uint32_t kDirectoryMagic = 0x52494452;          // "RDIR"
+constexpr uint64_t kTrailerMagic = 0x00444e4552465649;    // "IVFREND\0"
+constexpr size_t kBlockHeaderBytes = 64;
+
+// The fixed-size structures, as they stand in the bytes.
+struct RawHeader {
+  uint64_t magic;
+  uint16_t version;
+  uint16_t header_bytes;
+  uint32_t required_features;
+  uint32_t ignorable_features;
+  uint32_t dimensions;
+  uint8_t metric;
+  uint8_t code_kind;
+  uint8_t bits;
+  uint8_t reserved0;
+  uint32_t list_count;
+  uint64_t part_bytes;
+  SegmentName name;
+  uint8_t reserved1[36];
+  uint32_t crc;
+};
+static_assert(sizeof(RawHeader) == SegmentHeader::kBytes && sizeof(SegmentName) == 48);
+static_assert(offsetof(RawHeader, name) == 40 && offsetof(RawHeader, crc) == 124);
+
+struct RawBlockHeader {
+  uint32_t magic;
+  uint32_t rows;
+  uint32_t list;
+  uint32_t centroid;
+  uint32_t dimensions;
+  uint8_t code_kind;
+  uint8_t bits;
+  uint16_t reserved0;
+  uint32_t codes_offset;
+  uint32_t tids_offset;
+  uint32_t columns_offset;  // 0: no filter columns
+  uint8_t reserved1[28];
+};
+static_assert(sizeof(RawBlockHeader) == kBlockHeaderBytes);
+
+struct RawDirectoryHeader {
+  uint32_t magic;
+  uint16_t version;
+  uint16_t list_entry_bytes;
+  uint16_t block_entry_bytes;
+  uint16_t reserved0;
+  uint32_t list_count;
+  uint32_t block_count;
+  uint32_t statistics_bytes;  // per list, for filter columns; after the block entries
+  uint8_t reserved1[40];
+};
+static_assert(sizeof(RawDirectoryHeader) == DirectoryHeader::kBytes);
+
+struct RawTrailer {
+  uint64_t routing_offset;
+  uint64_t routing_bytes;
+  uint64_t directory_offset;
+  uint64_t directory_bytes;
+  uint32_t routing_crc;
+  uint32_t directory_crc;
+  uint64_t rows;
+  uint32_t reserved;
+  uint32_t crc;  // of everything else in the trailer
+  uint64_t magic;
+};
+static_assert(sizeof(RawTrailer) == SegmentTrailer::kBytes);
+
+template <typename T>
+std::vector<std::byte> ToBytes(const T& raw) {
+  std::vector<std::byte> bytes(sizeof raw);
+  Store(bytes.data(), raw);
+  return bytes;
+}
+
+uint32_t TrailerCrc(const RawTrailer& raw) {
+  const Bytes bytes = std::as_bytes(std::span(&raw, 1));
+  const uint32_t crc = Crc32c(bytes.first(offsetof(RawTrailer, crc)));
+  return Crc32c(bytes.subspan(offsetof(RawTrailer, magic)), crc);
+}
+
+Status CheckRange(const char* what, uint64_t offset, uint64_t bytes, uint64_t end) {
+  if (offset > end || bytes > end - offset)
+    return Status::Corrupt(std::string(what) + " of the segment lies beyond its end");
+  return Status::Ok();
+}
+
+}  // namespace
+
+void StoreTid(std::byte* to, Tid tid) {
+  Store(to, tid.block);
+  Store(to + 4, tid.offset);
+}
+
+Tid LoadTid(const std::byte* from) { return {Load<uint32_t>(from), Load<uint16_t>(from + 4)}; }
+
+std::vector<std::byte> EncodeSegmentHeader(const SegmentHeader& header) {
+  RawHeader raw{};
+  raw.magic = kHeaderMagic;
+  raw.version = header.version;
+  raw.header_bytes = SegmentHeader::kBytes;
+  raw.required_features = header.required_features;
+  raw.ignorable_features = header.ignorable_features;
+  raw.dimensions = header.dimensions;
+  raw.metric = static_cast<uint8_t>(header.metric);
+  raw.code_kind = static_cast<uint8_t>(header.code_kind);
+  raw.bits = header.bits;
+  raw.list_count = header.list_count;
+  raw.part_bytes = header.part_bytes;
+  raw.name = header.name;
+  raw.crc = Crc32c(std::as_bytes(std::span(&raw, 1)).first(offsetof(RawHeader, crc)));
+  return ToBytes(raw);
+}
+
+Status DecodeSegmentHeader(Bytes bytes, SegmentHeader* header) {
+  if (bytes.size() < sizeof(RawHeader)) return Status::Corrupt("segment is shorter than its header");
+  const auto raw = Load<RawHeader>(bytes.data());
+  if (raw.magic != kHeaderMagic) return Status::Corrupt("not a segment of ivfremote");
+  // Before the checksum: a newer version may check differently.
+  if (raw.version > kSegmentVersion)
+    return Status::Unsupported("segment has format version " + std::to_string(raw.version) +
+                               ", this library reads up to " + std::to_string(kSegmentVersion));
+  if (Crc32c(bytes.first(offsetof(RawHeader, crc))) != raw.crc)
+    return Status::Corrupt("checksum mismatch in the segment's header");
+  if ((raw.required_features & ~kSegmentRequiredFeatures) != 0)
+    return Status::Unsupported("segment uses features this library does not know");
+  if (raw.header_bytes != SegmentHeader::kBytes || raw.dimensions == 0 || raw.dimensions > kMaxDimensions ||
+      raw.metric > static_cast<uint8_t>(Metric::kCosine) || raw.list_count == 0 || raw.list_count > kMaxLists)
+    return Status::Corrupt("segment has an impossible header");
+  if (raw.code_kind != static_cast<uint8_t>(CodeKind::kFloat32) || raw.bits != 32)
+    return Status::Unsupported("segment has codes this library does not know");
+  header->version = raw.version;
+  header->required_features = raw.required_features;
+  header->ignorable_features = raw.ignorable_features;
+  header->dimensions = raw.dimensions;
+  header->metric = static_cast<Metric>(raw.metric);
+  header->code_kind = static_cast<CodeKind>(raw.code_kind);
+  header->bits = raw.bits;
+  header->list_count = raw.list_count;
+  header->part_bytes = raw.part_bytes;
+  header->name = raw.name;
+  return Status::Ok();
+}
+
+Status DecodeDirectoryHeader(Bytes bytes, DirectoryHeader* header) {
+  if (bytes.size() < sizeof(RawDirectoryHeader)) return Status::Corrupt("directory is shorter than its header");
+  const auto raw = Load<RawDirectoryHeader>(bytes.data());
+  if (raw.magic != kDirectoryMagic) return Status::Corrupt("not a directory of a segment");
+  if (raw.version > kSegmentVersion)
+    return Status::Unsupported("directory has format version " + std::to_string(raw.version) +
+                               ", this library reads up to " + std::to_string(kSegmentVersion));
+  if (raw.list_entry_bytes != sizeof(ListEntry) || raw.block_entry_bytes != sizeof(BlockEntry) ||
+      raw.list_count == 0 || raw.list_count > kMaxLists)
+    return Status::Corrupt("directory has an impossible header");
+  header->list_count = raw.list_count;
+  header->block_count = raw.block_count;
+  return Status::Ok();
+}
+
+Status CheckBlockEntry(const BlockEntry& entry, uint32_t list, uint64_t segment_bytes) {
+  IVFREMOTE_RETURN_IF_ERROR(CheckRange("a block", entry.offset, entry.length, segment_bytes));
+  if (entry.list != list || entry.offset % kBlockAlignment != 0 || entry.rows == 0 || entry.rows > kMaxBlockRows ||
+      entry.length < kBlockHeaderBytes)
+    return Status::Corrupt("directory has an impossible entry for list " + std::to_string(list));
+  return Status::Ok();
+}
+
+std::vector<std::byte> EncodeDirectory(const Directory& directory) {
+  DirectoryHeader header{static_cast<uint32_t>(directory.lists.size()),
+                         static_cast<uint32_t>(directory.blocks.size())};
+  RawDirectoryHeader raw{};
+  raw.magic = kDirectoryMagic;
+  raw.version = kSegmentVersion;
+  raw.list_entry_bytes = sizeof(ListEntry);
+  raw.block_entry_bytes = sizeof(BlockEntry);
+  raw.list_count = header.list_count;
+  raw.block_count = header.block_count;
+  std::vector<std::byte> bytes(header.EncodedBytes());
+  Store(bytes.data(), raw);
+  if (!directory.lists.empty())
+    std::memcpy(bytes.data() + header.ListEntryOffset(0), directory.lists.data(),
+                directory.lists.size() * sizeof(ListEntry));
+  if (!directory.blocks.empty())
+    std::memcpy(bytes.data() + header.BlockEntryOffset(0), directory.blocks.data(),
+                directory.blocks.size() * sizeof(BlockEntry));
+  return bytes;
+}
+
+Status DecodeDirectory(Bytes bytes, uint64_t segment_bytes, Directory* directory) {
+  DirectoryHeader header;
+  IVFREMOTE_RETURN_IF_ERROR(DecodeDirectoryHeader(bytes, &header));
+  if (bytes.size() != header.EncodedBytes()) return Status::Corrupt("directory has the wrong length");
+  directory->lists.resize(header.list_count);
+  directory->blocks.resize(header.block_count);
+  std::memcpy(directory->lists.data(), bytes.data() + header.ListEntryOffset(0),
+              directory->lists.size() * sizeof(ListEntry));
+  if (header.block_count > 0)
+    std::memcpy(directory->blocks.data(), bytes.data() + header.BlockEntryOffset(0),
+                directory->blocks.size() * sizeof(BlockEntry));
+  for (uint32_t list = 0; list < header.list_count; ++list) {
+    const ListEntry& entry = directory->lists[list];
+    if (entry.first_block > header.block_count || entry.block_count > header.block_count - entry.first_block)
+      return Status::Corrupt("directory has an impossible entry for list " + std::to_string(list));
+    for (uint32_t i = 0; i < entry.block_count; ++i)
+      IVFREMOTE_RETURN_IF_ERROR(
+          CheckBlockEntry(directory->blocks[entry.first_block + i], list, segment_bytes));
+  }
+  return Status::Ok();
+}
+
+std::vector<std::byte> EncodeSegmentTrailer(const SegmentTrailer& trailer) {
+  RawTrailer raw{};
+  raw.routing_offset = trailer.routing_offset;
+  raw.routing_bytes = trailer.routing_bytes;
+  raw.directory_offset = trailer.directory_offset;
+  raw.directory_bytes = trailer.directory_bytes;
+  raw.routing_crc = trailer.routing_crc;
+  raw.directory_crc = trailer.directory_crc;
+  raw.rows = trailer.rows;
+  raw.magic = kTrailerMagic;
+  raw.crc = TrailerCrc(raw);
+  return ToBytes(raw);
+}
+
+Status DecodeSegmentTrailer(Bytes bytes, uint64_t segment_bytes, SegmentTrailer* trailer) {
+  if (bytes.size() < sizeof(RawTrailer)) return Status::Corrupt("segment is shorter than its trailer");
+  const auto raw = Load<RawTrailer>(bytes.data());
+  if (raw.magic != kTrailerMagic) return Status::Corrupt("segment has no trailer: it is cut off");
+  if (TrailerCrc(raw) != raw.crc) return Status::Corrupt("checksum mismatch in the segment's trailer");
+  IVFREMOTE_RETURN_IF_ERROR(CheckRange("the routing", raw.routing_offset, raw.routing_bytes, segment_bytes));
+  IVFREMOTE_RETURN_IF_ERROR(CheckRange("the directory", raw.directory_offset, raw.directory_bytes, segment_bytes));
+  trailer->routing_offset = raw.routing_offset;
+  trailer->routing_bytes = raw.routing_bytes;
+  trailer->directory_offset = raw.directory_offset;
+  trailer->directory_bytes = raw.directory_bytes;
+  trailer->routing_crc = raw.routing_crc;
+  trailer->directory_crc = raw.directory_crc;
+  trailer->rows = raw.rows;
+  return Status::Ok();
+}
+
+void BlockBuilder::Add(Tid tid, const float* row) {
+  assert(!full());
+  codes_.insert(codes_.end(), row, row + dimensions_);
+  tids_.push_back(tid);
+}
+
+bool BlockBuilder::full() const {
+  return tids_.size() >= kMaxBlockRows || codes_.size() * sizeof(float) >= kMaxBlockBytes;
+}
+
+std::vector<std::byte> BlockBuilder::Finish(uint32_t list, uint32_t centroid) {
+  const size_t codes_bytes = codes_.size() * sizeof(float);
+  RawBlockHeader raw{};
+  raw.magic = kBlockMagic;
+  raw.rows = rows();
+  raw.list = list;
+  raw.centroid = centroid;
+  raw.dimensions = dimensions_;
+  raw.code_kind = static_cast<uint8_t>(CodeKind::kFloat32);
+  raw.bits = 32;
+  raw.codes_offset = kBlockHeaderBytes;
+  raw.tids_offset = static_cast<uint32_t>(kBlockHeaderBytes + codes_bytes);
+  std::vector<std::byte> bytes(AlignUp(raw.tids_offset + tids_.size() * kTidBytes, kBlockAlignment));
+  Store(bytes.data(), raw);
+  std::memcpy(bytes.data() + raw.codes_offset, codes_.data(), codes_bytes);
+  std::byte* out = bytes.data() + raw.tids_offset;
+  for (size_t i = 0; i < tids_.size(); ++i) StoreTid(out + i * kTidBytes, tids_[i]);
+  codes_.clear();
+  tids_.clear();
+  return bytes;
+}
+
+Status DecodeBlock(Bytes bytes, uint32_t dimensions, const BlockEntry& entry, BlockView* view) {
+  if (bytes.size() != entry.length || bytes.size() < kBlockHeaderBytes)
+    return Status::Corrupt("block has the wrong length");
+  if (Crc32c(bytes) != entry.crc) return Status::Corrupt("checksum mismatch");
+  const auto raw = Load<RawBlockHeader>(bytes.data());
+  if (raw.magic != kBlockMagic) return Status::Corrupt("not a block of a segment");
+  if (raw.code_kind != static_cast<uint8_t>(CodeKind::kFloat32) || raw.bits != 32)
+    return Status::Unsupported("block has codes this library does not know");
+  if (raw.rows != entry.rows || raw.list != entry.list || raw.centroid != entry.centroid ||
+      raw.dimensions != dimensions)
+    return Status::Corrupt("block is not the one its directory describes");
+  const uint64_t codes_end = raw.codes_offset + uint64_t{raw.rows} * raw.dimensions * sizeof(float);
+  const uint64_t tids_end = raw.tids_offset + uint64_t{raw.rows} * kTidBytes;
+  if (raw.codes_offset < kBlockHeaderBytes || raw.codes_offset % alignof(float) != 0 || codes_end > bytes.size() ||
+      raw.tids_offset < kBlockHeaderBytes || tids_end > bytes.size())
+    return Status::Corrupt("block has an impossible header");
+  view->rows_ = raw.rows;
+  view->dimensions_ = raw.dimensions;
+  view->codes_ = reinterpret_cast<const float*>(bytes.data() + raw.codes_offset);
+  view->tids_ = bytes.data() + raw.tids_offset;
+  return Status::Ok();
+}
+
+}  // namespace ivfremote

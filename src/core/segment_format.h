@@ -1,0 +1,157 @@
+// The bytes of a segment, version 0 (may change until it is frozen as 1); docs/format.md is the same in prose.
+//
+//   header (128) | blocks, each starting at a multiple of 64 | routing | directory | trailer (64)
+//
+// Offsets are logical. Where `part_bytes` is not 0, part i of the segment holds the logical bytes from i * part_bytes
+// on, and no item crosses from one part into the next: what would is moved to the start of the next part.
+//
+// Encoders assert (a mistake is our bug); decoders return kCorrupt or kUnsupported (the bytes are theirs).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/object_key.h"
+#include "core/status.h"
+#include "core/types.h"
+
+namespace ivfremote {
+
+inline constexpr uint16_t kSegmentVersion = 0;
+inline constexpr uint32_t kSegmentRequiredFeatures = 0;  // those this library knows
+inline constexpr uint64_t kBlockAlignment = 64;
+inline constexpr uint32_t kMaxBlockRows = 4096;
+inline constexpr uint32_t kMaxBlockBytes = 4 << 20;  // a block ends at the first row that fills this
+inline constexpr uint64_t kDefaultPartBytes = uint64_t{1} << 30;
+inline constexpr uint32_t kTidBytes = 6;
+
+// Where `item_bytes` may start at or after `offset` without crossing a part boundary. `item_bytes` <= part_bytes.
+inline uint64_t PlaceInPart(uint64_t offset, uint64_t item_bytes, uint64_t part_bytes) {
+  if (part_bytes == 0 || offset % part_bytes + item_bytes <= part_bytes) return offset;
+  return (offset / part_bytes + 1) * part_bytes;
+}
+
+void StoreTid(std::byte* to, Tid tid);
+Tid LoadTid(const std::byte* from);
+
+struct SegmentHeader {
+  static constexpr size_t kBytes = 128;
+
+  uint16_t version = kSegmentVersion;
+  uint32_t required_features = 0;
+  uint32_t ignorable_features = 0;
+  uint32_t dimensions = 0;
+  Metric metric = Metric::kL2;
+  CodeKind code_kind = CodeKind::kFloat32;
+  uint8_t bits = 32;
+  uint32_t list_count = 0;  // list numbers are below this
+  SegmentName name{};
+  uint64_t part_bytes = 0;
+};
+
+std::vector<std::byte> EncodeSegmentHeader(const SegmentHeader& header);
+Status DecodeSegmentHeader(Bytes bytes, SegmentHeader* header);
+
+// One block in the directory. Plain data, stored as it stands.
+struct BlockEntry {
+  uint64_t offset;
+  uint32_t length;
+  uint32_t rows;
+  uint32_t crc;       // crc32c of exactly `length` bytes from `offset`
+  uint32_t list;      // the routing list the rows belong to
+  uint32_t centroid;  // the list whose centroid the codes refer to
+  uint32_t reserved;
+};
+static_assert(sizeof(BlockEntry) == 32);
+
+// Where a list's blocks are among the directory's block entries.
+struct ListEntry {
+  uint32_t first_block;
+  uint32_t block_count;
+};
+static_assert(sizeof(ListEntry) == 8);
+
+// The directory is read in place, entry by entry, from pages or from the segment:
+// header (64) | ListEntry x list_count | BlockEntry x block_count.
+struct DirectoryHeader {
+  static constexpr size_t kBytes = 64;
+
+  uint32_t list_count = 0;
+  uint32_t block_count = 0;
+
+  uint64_t ListEntryOffset(uint32_t list) const { return kBytes + uint64_t{list} * sizeof(ListEntry); }
+  uint64_t BlockEntryOffset(uint32_t block) const {
+    return ListEntryOffset(list_count) + uint64_t{block} * sizeof(BlockEntry);
+  }
+  uint64_t EncodedBytes() const { return BlockEntryOffset(block_count); }
+};
+
+Status DecodeDirectoryHeader(Bytes bytes, DirectoryHeader* header);
+
+// Whether an entry read from a directory can be used: ranges, row counts and list numbers are sane.
+Status CheckBlockEntry(const BlockEntry& entry, uint32_t list, uint64_t segment_bytes);
+
+struct Directory {
+  std::vector<ListEntry> lists;
+  std::vector<BlockEntry> blocks;
+};
+
+std::vector<std::byte> EncodeDirectory(const Directory& directory);
+Status DecodeDirectory(Bytes bytes, uint64_t segment_bytes, Directory* directory);
+
+struct SegmentTrailer {
+  static constexpr size_t kBytes = 64;
+
+  uint64_t routing_offset = 0;
+  uint64_t routing_bytes = 0;
+  uint64_t directory_offset = 0;
+  uint64_t directory_bytes = 0;
+  uint32_t routing_crc = 0;
+  uint32_t directory_crc = 0;
+  uint64_t rows = 0;
+};
+
+std::vector<std::byte> EncodeSegmentTrailer(const SegmentTrailer& trailer);
+// `segment_bytes` is the logical end of the segment, the trailer included.
+Status DecodeSegmentTrailer(Bytes bytes, uint64_t segment_bytes, SegmentTrailer* trailer);
+
+// Collects the rows of one block:
+// header (64) | codes, row-major float32 | TIDs, 6 bytes each | zeros up to a multiple of 64.
+class BlockBuilder {
+ public:
+  explicit BlockBuilder(uint32_t dimensions) : dimensions_(dimensions) {}
+
+  void Add(Tid tid, const float* row);
+  bool empty() const { return tids_.empty(); }
+  uint32_t rows() const { return static_cast<uint32_t>(tids_.size()); }
+  // Whether the next row belongs into another block.
+  bool full() const;
+  // Returns the block's bytes and forgets its rows.
+  std::vector<std::byte> Finish(uint32_t list, uint32_t centroid);
+
+ private:
+  uint32_t dimensions_;
+  std::vector<float> codes_;
+  std::vector<Tid> tids_;
+};
+
+// A decoded block: a view of its bytes.
+class BlockView {
+ public:
+  uint32_t rows() const { return rows_; }
+  const float* row(uint32_t i) const { return codes_ + size_t{i} * dimensions_; }
+  Tid tid(uint32_t i) const { return LoadTid(tids_ + size_t{i} * kTidBytes); }
+
+ private:
+  friend Status DecodeBlock(Bytes, uint32_t, const BlockEntry&, BlockView*);
+  uint32_t rows_ = 0;
+  uint32_t dimensions_ = 0;
+  const float* codes_ = nullptr;
+  const std::byte* tids_ = nullptr;
+};
+
+// Checks the checksum, then that the block is the one `entry` describes. `bytes` must be aligned for float and outlive
+// the view.
+Status DecodeBlock(Bytes bytes, uint32_t dimensions, const BlockEntry& entry, BlockView* view);
+
+}  // namespace ivfremote

@@ -1,0 +1,83 @@
+// Turns rows, sorted by list, into the bytes of a segment. The caller drains the output as it grows and takes it where
+// it belongs: to an object, or to pages.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/object_store.h"
+#include "core/routing.h"
+#include "core/segment_format.h"
+
+namespace ivfremote {
+
+class SegmentWriter {
+ public:
+  struct Chunk {
+    uint64_t offset;  // logical; a multiple of part_bytes starts a part
+    std::vector<std::byte> bytes;
+  };
+
+  // `routing` must outlive the writer.
+  SegmentWriter(const SegmentHeader& header, const Routing* routing);
+
+  // Lists must not decrease.
+  Status Add(uint32_t list, Tid tid, const float* row);
+  // Writes what follows the last row. Nothing may be added after.
+  Status Finish();
+
+  // What has been written since the last call.
+  std::vector<Chunk> TakeOutput();
+
+  uint64_t rows() const { return rows_; }
+  uint64_t bytes() const { return end_; }  // the logical end
+  const Directory& directory() const { return directory_; }
+
+ private:
+  Status FlushBlock();
+  // Places an item and appends it to the output; returns its offset.
+  Status Emit(std::vector<std::byte> item, uint64_t alignment, uint64_t* offset);
+
+  SegmentHeader header_;
+  const Routing* routing_;
+  BlockBuilder block_;
+  uint32_t list_ = 0;
+  Directory directory_;
+  std::vector<Chunk> output_;
+  uint64_t end_ = 0;
+  uint64_t rows_ = 0;
+  bool finished_ = false;
+};
+
+// Sends a SegmentWriter's output to the object of its name, part after part.
+class SegmentUpload {
+ public:
+  // `store` must outlive the upload.
+  SegmentUpload(ObjectStore* store, const SegmentName& name, uint64_t part_bytes)
+      : store_(store), name_(name), part_bytes_(part_bytes) {}
+
+  void Add(std::vector<SegmentWriter::Chunk> chunks);
+  // Moves what was added, until all of it is taken (`*idle`) or `deadline`.
+  Status Step(Clock::time_point deadline, bool* idle);
+  // Completes the last part, in steps.
+  Status Finish(Clock::time_point deadline, bool* done);
+
+  uint32_t objects() const { return objects_; }
+
+ private:
+  Status StartPart(uint32_t part);
+  Status FinishPart(Clock::time_point deadline, bool* done);
+
+  ObjectStore* store_;
+  SegmentName name_;
+  uint64_t part_bytes_;
+  std::vector<SegmentWriter::Chunk> queue_;
+  size_t next_ = 0;
+  std::unique_ptr<Upload> part_;
+  uint64_t part_number_ = 0;
+  uint64_t position_ = 0;  // logical end of what has been appended
+  uint32_t objects_ = 0;
+};
+
+}  // namespace ivfremote

@@ -1,0 +1,189 @@
+// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp and build_segment.cpp.
+#include "pg/build.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/distance.h"
+#include "pg/access_method.h"
+#include "pg/pending.h"
+#include "pg/server.h"
+#include "pg/stream.h"
+
+extern "C" {
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_foreign_server.h"
+}
+
+namespace ivfremote {
+namespace {
+
+constexpr int kMinFlushThreshold = 10000;
+
+void FillRandom(void* to, size_t bytes) {
+  if (!pg_strong_random(to, bytes))
+    ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
+}
+
+// The meta page of an index without rows.
+void InitMeta(Relation index, const char* server, MetaPage* meta) {
+  CallCore([&] {
+    *meta = MetaPage();
+    return Status::Ok();
+  });
+  meta->metric = GetOpclassInfo(index)->metric;
+  FillRandom(&meta->index_uuid, sizeof meta->index_uuid);
+  // An RFC 4122 version 4 uuid.
+  meta->index_uuid[6] = static_cast<uint8_t>((meta->index_uuid[6] & 0x0f) | 0x40);
+  meta->index_uuid[8] = static_cast<uint8_t>((meta->index_uuid[8] & 0x3f) | 0x80);
+  FillRandom(&meta->rotation_seed, sizeof meta->rotation_seed);
+  meta->requested_lists = static_cast<uint32_t>(GetIndexOptions(index)->lists);
+  strlcpy(meta->server, server, sizeof meta->server);
+}
+
+// Lets DROP SERVER fail while the index is there. REINDEX runs this again.
+void DependOnServer(Relation index, Oid server) {
+  const ObjectAddress index_address{RelationRelationId, RelationGetRelid(index), 0};
+  const ObjectAddress server_address{ForeignServerRelationId, server, 0};
+  deleteDependencyRecordsForSpecific(RelationRelationId, RelationGetRelid(index), DEPENDENCY_NORMAL,
+                                     ForeignServerRelationId, server);
+  recordDependencyOn(&index_address, &server_address, DEPENDENCY_NORMAL);
+}
+
+double FlushThreshold(const Build& build) {
+  if (build.options->flush_threshold >= 0) return build.options->flush_threshold;
+  return std::max<double>(kMinFlushThreshold, 0.02 * build.estimated_rows);
+}
+
+void LoadPendingRow(Relation index, ItemPointer tid, Datum* values, bool* isnull, bool, void* argument) {
+  auto* build = static_cast<Build*>(argument);
+  MemoryContext old = MemoryContextSwitchTo(build->row_context);
+  Vector vector;
+  if (BuildVector(build, values, isnull, &vector) && InsertPendingRow(index, tid, vector)) {
+    ++build->indexed_rows;
+    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(build->indexed_rows));
+  }
+  MemoryContextSwitchTo(old);
+  MemoryContextReset(build->row_context);
+}
+
+// Too few rows to train on: they are searched exactly, as pending rows.
+void BuildUntrained(Build* build) {
+  StartBuildPhase(BuildPhase::kLoadingPending);
+  build->heap_rows =
+      table_index_build_scan(build->heap, build->index, build->info, false, true, LoadPendingRow, build, nullptr);
+}
+
+void BuildTrained(Build* build, MetaPage* meta) {
+  build->routing_id = meta->next_id++;
+  build->segment_id = meta->next_id++;
+  build->segment = SegmentEntry{};
+  build->segment.name.index_uuid = meta->index_uuid;
+  TrainLists(build);
+  BuildSegment(build);
+
+  const Routing* routing = build->routing->object;
+  meta->list_count = routing->list_count();
+  meta->dimensions = build->dimensions;
+  meta->routing_id = build->routing_id;
+  Held<std::vector<std::byte>>* encoded = Hold<std::vector<std::byte>>(
+      build->context, [&] { return new std::vector<std::byte>(routing->Encode()); });
+  meta->routing = WriteStream(build->index, build->routing_id, **encoded);
+  Drop(encoded);
+  const uint64_t generation = meta->next_id++;
+  meta->current =
+      CreateGeneration(build->index, generation, std::min<uint32_t>(meta->list_count, kMaxPendingGroups));
+  meta->segments[0] = build->segment;
+  meta->segment_count = 1;
+  ++meta->epoch;
+  // From here on the index has its rows: one record, after the objects are durable and all other pages are logged.
+  ReplaceMeta(build->index, *meta);
+}
+
+}  // namespace
+
+void StartBuildPhase(BuildPhase phase) {
+  pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, static_cast<int64>(phase));
+  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
+  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, 0);
+}
+
+int64_t MaintenanceBytes() { return int64_t{maintenance_work_mem} * 1024; }
+
+bool BuildVector(Build* build, Datum* values, bool* isnull, Vector* vector) {
+  if (isnull[0]) return false;
+  *vector = VectorFromArray(values[0]);
+  if (build->dimensions == 0) build->dimensions = vector->dimensions;
+  if (build->dimensions != vector->dimensions) ThrowDimensionMismatch(build->dimensions, vector->dimensions);
+  return build->metric != Metric::kCosine || SquaredNorm(vector->values, vector->dimensions) > 0;
+}
+
+IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
+  if (RelationGetNumberOfBlocks(index) != 0)
+    elog(ERROR, "index \"%s\" already contains data", RelationGetRelationName(index));
+  auto* result = static_cast<IndexBuildResult*>(palloc0(sizeof(IndexBuildResult)));
+  auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
+  const char* server = ServerNameForBuild(index);
+  InitMeta(index, server, meta);
+
+  auto* build = static_cast<Build*>(palloc0(sizeof(Build)));
+  build->heap = heap;
+  build->index = index;
+  build->info = info;
+  build->metric = meta->metric;
+  build->options = GetIndexOptions(index);
+  build->server = server;
+
+  // pg_upgrade recreates the relation and then moves the old files in place: touch no store.
+  if (!IsBinaryUpgrade && server[0] != '\0') {
+    const Oid server_oid = LookUpServer(server);
+    CheckServerUsage(server_oid);
+    DependOnServer(index, server_oid);
+  }
+
+  WriteFirstMeta(index, MAIN_FORKNUM, *meta);
+  build->context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote build", ALLOCSET_DEFAULT_SIZES);
+  build->row_context = AllocSetContextCreate(build->context, "ivfremote build row", ALLOCSET_DEFAULT_SIZES);
+  MemoryContext old = MemoryContextSwitchTo(build->context);
+  MeasureTable(build);
+  if (build->estimated_rows > 0 && build->estimated_rows >= FlushThreshold(*build)) {
+    BuildTrained(build, meta);
+  } else {
+    const uint64_t generation = meta->next_id++;
+    meta->current = CreateGeneration(index, generation, 1);
+    ReplaceMeta(index, *meta);
+    build->dimensions = 0;
+    BuildUntrained(build);
+  }
+  MemoryContextSwitchTo(old);
+  result->heap_tuples = build->heap_rows;
+  result->index_tuples = build->indexed_rows;
+  MemoryContextDelete(build->context);
+  return result;
+}
+
+void AmBuildEmpty(Relation index) {
+  auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
+  InitMeta(index, ServerNameForBuild(index), meta);
+  WriteFirstMeta(index, INIT_FORKNUM, *meta);
+}
+
+char* AmBuildPhaseName(int64 phase) {
+  if (phase == PROGRESS_CREATEIDX_SUBPHASE_INITIALIZE) return pstrdup("initializing");
+  switch (static_cast<BuildPhase>(phase)) {
+    case BuildPhase::kSampling:
+      return pstrdup("sampling table");
+    case BuildPhase::kTraining:
+      return pstrdup("training lists");
+    case BuildPhase::kAssigning:
+      return pstrdup("assigning rows");
+    case BuildPhase::kWriting:
+      return pstrdup("writing segment");
+    case BuildPhase::kLoadingPending:
+      return pstrdup("loading pending rows");
+  }
+  return nullptr;
+}
+
+}  // namespace ivfremote

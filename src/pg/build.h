@@ -1,0 +1,62 @@
+// CREATE INDEX, phase by phase. Plain data shared by the phases; C++ objects are held by `context`.
+#pragma once
+
+#include "core/routing.h"
+#include "core/training.h"
+#include "pg/page.h"
+#include "pg/settings.h"
+#include "pg/vectors.h"
+#include "pg/wall.h"
+
+extern "C" {
+#include "utils/tuplesort.h"
+}
+
+namespace ivfremote {
+
+// In the order they run; names in AmBuildPhaseName. 1 is Postgres's own "initializing".
+enum class BuildPhase : int64 { kSampling = 2, kTraining = 3, kAssigning = 4, kWriting = 5, kLoadingPending = 6 };
+
+struct Build {
+  Relation heap;
+  Relation index;
+  IndexInfo* info;
+  MemoryContext context;      // everything of the build
+  MemoryContext row_context;  // reset for every row
+  Metric metric;
+  const IndexOptions* options;
+  const char* server;  // "" if embedded
+
+  // What the sample says.
+  uint32_t dimensions;    // 0: no row yet
+  double estimated_rows;  // exact if `counted`
+  bool counted;
+  uint32_t lists;
+
+  Held<Routing>* routing;
+
+  double heap_rows;     // seen by the build's scan of the table
+  double indexed_rows;
+
+  uint64_t segment_id;
+  uint64_t routing_id;
+  SegmentEntry segment;
+};
+
+void StartBuildPhase(BuildPhase phase);
+int64_t MaintenanceBytes();
+
+// The vector of an index tuple, or false if it is not to be indexed. Allocates in the current context. Fixes the build's
+// dimensions by the first row, and checks every other against them.
+bool BuildVector(Build* build, Datum* values, bool* isnull, Vector* vector);
+
+// Estimates the table's rows and dimensions, and chooses the number of lists.
+void MeasureTable(Build* build);
+
+// Draws a sample and trains `routing` on it.
+void TrainLists(Build* build);
+
+// Assigns every row to its list, sorts, and writes the segment with its directory and tid map.
+void BuildSegment(Build* build);
+
+}  // namespace ivfremote

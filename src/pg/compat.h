@@ -1,0 +1,14 @@
+// Where Postgres 15 to 18 differ. Only 15 has been compiled and run.
+#pragma once
+
+#include "pg/postgres_c.h"
+
+#if PG_VERSION_NUM < 150000
+#error "ivfremote needs PostgreSQL 15 or later"
+#endif
+
+// From 16 on, an index build's callback state and relation extension have new names.
+#if PG_VERSION_NUM >= 160000
+#define IVFREMOTE_EXTEND(index) \
+  ExtendBufferedRel(BMR_REL(index), MAIN_FORKNUM, nullptr, EB_LOCK_FIRST)
+#endif

@@ -1,0 +1,116 @@
+// amcostestimate. An index without pages (a hypothetical one) is estimated from the table alone.
+#include <algorithm>
+#include <cmath>
+
+#include "core/training.h"
+#include "pg/access_method.h"
+#include "pg/page.h"
+#include "pg/search_index.h"
+#include "pg/server.h"
+#include "pg/settings.h"
+
+extern "C" {
+#include "nodes/pathnodes.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "utils/float.h"
+#include "utils/selfuncs.h"
+}
+
+namespace ivfremote {
+namespace {
+
+// A cost unit is about 0.01 ms.
+constexpr double kCostPerMs = 100;
+constexpr double kTypicalDimensions = 768;
+
+// What the planner needs of an index.
+struct IndexFigures {
+  double lists = 0;  // 0: untrained
+  double probes = 0;
+  double dimensions = 0;
+  double segment_rows = 0;
+  double pending_pages = 0;
+  double request_latency_ms = 0;
+};
+
+IndexFigures Hypothetical(double rows) {
+  IndexFigures figures;
+  figures.segment_rows = rows;
+  figures.dimensions = kTypicalDimensions;
+  CallCore([&] {
+    figures.lists = AutomaticLists(rows);
+    return Status::Ok();
+  });
+  figures.probes = std::min(figures.lists, std::max(8.0, std::round(std::sqrt(figures.lists))));
+  return figures;
+}
+
+IndexFigures Measured(Oid index_oid) {
+  IndexFigures figures;
+  Relation index = index_open(index_oid, NoLock);
+  auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
+  ReadMeta(index, meta);
+  figures.dimensions = std::max<double>(meta->dimensions, 1);
+  double local_pages = RelationGetNumberOfBlocks(index);
+  const char* server = "";
+  for (uint32_t i = 0; i < meta->segment_count; ++i) {
+    const SegmentEntry& segment = meta->segments[i];
+    figures.segment_rows += static_cast<double>(segment.rows);
+    local_pages -= static_cast<double>(segment.data.bytes / kPayloadBytes);
+    if (segment.place == SegmentPlace::kObject) server = ServerNameOf(index, *meta);
+  }
+  local_pages -= static_cast<double>(meta->routing.bytes / kPayloadBytes);
+  figures.pending_pages = std::max(local_pages, 1.0);
+  if (meta->trained()) {
+    figures.lists = meta->list_count;
+    figures.probes = ProbesOf(index, meta->list_count);
+  }
+  if (server[0] != '\0') figures.request_latency_ms = ServerRequestLatencyMs(server);
+  pfree(meta);
+  index_close(index, NoLock);
+  return figures;
+}
+
+// The cost of the search itself, paid before the first row.
+Cost SearchCost(const IndexFigures& figures) {
+  const double share = figures.lists == 0 ? 1 : figures.probes / figures.lists;
+  // Some 30 dimensions are scored in the time of one operator call.
+  const double row_cost = cpu_operator_cost * (1 + figures.dimensions / 30);
+  const double row_pages = figures.dimensions * sizeof(float) / BLCKSZ;
+  const double rows = figures.segment_rows * share;
+  return figures.lists * row_cost + rows * (row_cost + row_pages * seq_page_cost / 4) +
+         figures.pending_pages * share * seq_page_cost + figures.request_latency_ms * kCostPerMs;
+}
+
+}  // namespace
+
+void AmCostEstimate(PlannerInfo* root, IndexPath* path, double loop_count, Cost* startup, Cost* total,
+                    Selectivity* selectivity, double* correlation, double* pages) {
+  IndexOptInfo* index = path->indexinfo;
+  if (path->indexorderbys == NIL || !settings.enable_scan) {
+    // Never without ORDER BY: a scan returns what it finds near a query, not every row.
+    *startup = *total = get_float8_infinity();
+    *selectivity = 0;
+    *correlation = 0;
+    *pages = 0;
+#if PG_VERSION_NUM >= 180000
+    path->path.disabled_nodes = 2;
+#endif
+    return;
+  }
+  GenericCosts costs;
+  MemSet(&costs, 0, sizeof costs);
+  genericcostestimate(root, path, loop_count, &costs);
+  const IndexFigures figures = index->hypothetical ? Hypothetical(index->tuples) : Measured(index->indexoid);
+
+  *startup = SearchCost(figures);
+  *total = *startup + costs.numIndexTuples * cpu_index_tuple_cost;
+  // Whoever wants all rows in order gets them from a sequential scan: this one ends with the lists it probed.
+  if (root->tuple_fraction <= 0) *total += disable_cost;
+  *selectivity = costs.indexSelectivity;
+  *correlation = 0;
+  *pages = costs.numIndexPages;
+}
+
+}  // namespace ivfremote

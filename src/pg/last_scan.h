@@ -1,0 +1,36 @@
+// What the last statement's scans did: ivfremote_last_scan() and ivfremote_last_scan_requests().
+#pragma once
+
+#include "core/search.h"
+#include "pg/postgres_c.h"
+
+namespace ivfremote {
+
+// One index's scans in one statement, summed over rescans. Times in milliseconds.
+struct ScanRecord {
+  Oid index;
+  uint64 scans;
+  uint64 lists;         // of the index
+  uint64 lists_probed;
+  uint64 waves;
+  uint64 requests;
+  uint64 blocks;
+  uint64 bytes_fetched;
+  uint64 bytes_used;
+  uint64 rows_scored;
+  uint64 pending_rows_scored;
+  uint64 rows_returned;
+  double quantizer_ms;
+  double fetch_ms;  // waiting for and reading blocks, without scoring them
+  double score_ms;
+};
+
+// Adds one scan to its index's record in the running statement.
+void AddToStatement(const ScanRecord& scan);
+
+void CountReturnedRow(Oid index);
+
+// Keeps one request of the running statement; times are since the scan's start.
+void RecordRequest(Oid index, const RequestTrace& request, Clock::time_point scan_start);
+
+}  // namespace ivfremote

@@ -1,0 +1,144 @@
+#include "pg/page.h"
+
+#include <cstring>
+
+#include "pg/compat.h"
+#include "pg/wall.h"
+
+extern "C" {
+#include "access/xloginsert.h"
+}
+
+namespace ivfremote {
+
+void ThrowCorruptIndex(Relation index, BlockNumber block, const char* detail) {
+  ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
+                  errmsg("index \"%s\" is corrupted at block %u", RelationGetRelationName(index), block),
+                  errdetail_internal("%s", detail), errhint("Please REINDEX it.")));
+  pg_unreachable();
+}
+
+void CheckIndexPage(Relation index, BlockNumber block, Page page, PageKind kind, uint64_t owner) {
+  if (PageIsNew(page)) ThrowCorruptIndex(index, block, "page is empty");
+  if (PageGetSpecialSize(page) != MAXALIGN(sizeof(PageSpecial)))
+    ThrowCorruptIndex(index, block, "page has the wrong special area");
+  const PageSpecial* special = SpecialOf(page);
+  const CoreError error = RunCore([&] { return CheckPage(*special, kind, owner); });
+  if (error.code == StatusCode::kUnsupported)
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                    errmsg("index \"%s\": %s", RelationGetRelationName(index), error.message),
+                    errhint("Install the newer library on this server too.")));
+  if (error.sqlstate != 0) ThrowCorruptIndex(index, block, error.message);
+}
+
+void CopyPage(Relation index, BlockNumber block, PageKind kind, uint64_t owner, PageCopy* copy) {
+  const Buffer buffer = ReadBuffer(index, block);
+  LockBuffer(buffer, BUFFER_LOCK_SHARE);
+  const Page page = BufferGetPage(buffer);
+  CheckIndexPage(index, block, page, kind, owner);
+  std::memcpy(copy->payload, PayloadOf(page), kPayloadBytes);
+  copy->special = *SpecialOf(page);
+  UnlockReleaseBuffer(buffer);
+}
+
+Buffer AllocatePage(Relation index) {
+#ifdef IVFREMOTE_EXTEND
+  return IVFREMOTE_EXTEND(index);
+#else
+  const bool shared = !RELATION_IS_LOCAL(index);
+  if (shared) LockRelationForExtension(index, ExclusiveLock);
+  const Buffer buffer = ReadBuffer(index, P_NEW);
+  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+  if (shared) UnlockRelationForExtension(index, ExclusiveLock);
+  return buffer;
+#endif
+}
+
+void InitIndexPage(Page page, const NewPage& what) {
+  PageInit(page, kPageBytes, sizeof(PageSpecial));
+  PageSpecial* special = SpecialOf(page);
+  special->magic = PageSpecial::kMagic;
+  special->version = PageSpecial::kVersion;
+  special->kind = static_cast<uint16_t>(what.kind);
+  special->next = kNoBlock;
+  special->owner = what.owner;
+  special->position = what.position;
+  special->used = what.used;
+  // The payload has no hole: WAL drops what lies between pd_lower and pd_upper.
+  reinterpret_cast<PageHeader>(page)->pd_lower = static_cast<LocationIndex>(kPageHeaderBytes + kPayloadBytes);
+}
+
+BlockNumber WriteNewPage(Relation index, const NewPage& what, Bytes payload) {
+  const Buffer buffer = AllocatePage(index);
+  GenericXLogState* state = GenericXLogStart(index);
+  const Page page = GenericXLogRegisterBuffer(state, buffer, GENERIC_XLOG_FULL_IMAGE);
+  InitIndexPage(page, what);
+  std::memcpy(PayloadOf(page), payload.data(), payload.size());
+  // What follows a stream's bytes is never read: leave it out of the WAL.
+  if (what.kind == PageKind::kStream)
+    reinterpret_cast<PageHeader>(page)->pd_lower = static_cast<LocationIndex>(kPageHeaderBytes + payload.size());
+  GenericXLogFinish(state);
+  const BlockNumber block = BufferGetBlockNumber(buffer);
+  UnlockReleaseBuffer(buffer);
+  return block;
+}
+
+namespace {
+
+void DecodeMeta(Relation index, Bytes payload, MetaPage* meta) {
+  const CoreError error = RunCore([&] { return DecodeMetaPage(payload, meta); });
+  if (error.code == StatusCode::kUnsupported)
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                    errmsg("index \"%s\" has %s", RelationGetRelationName(index), error.message),
+                    errhint("Install the newer library on this server too.")));
+  if (error.sqlstate != 0) ThrowCorruptIndex(index, kMetaBlock, error.message);
+}
+
+}  // namespace
+
+void ReadMeta(Relation index, MetaPage* meta) {
+  PageCopy copy;
+  CopyPage(index, kMetaBlock, PageKind::kMeta, 0, &copy);
+  DecodeMeta(index, {copy.payload, kPayloadBytes}, meta);
+}
+
+MetaPage* MetaOn(Relation index, Page page) {
+  CheckIndexPage(index, kMetaBlock, page, PageKind::kMeta, 0);
+  MetaPage checked;
+  DecodeMeta(index, {PayloadOf(page), kPayloadBytes}, &checked);
+  return reinterpret_cast<MetaPage*>(PayloadOf(page));
+}
+
+namespace {
+
+void FillMetaPage(Page page, const MetaPage& meta) {
+  InitIndexPage(page, {PageKind::kMeta, 0, 0, sizeof(MetaPage)});
+  std::memcpy(PayloadOf(page), &meta, sizeof meta);
+}
+
+}  // namespace
+
+void WriteFirstMeta(Relation index, ForkNumber fork, const MetaPage& meta) {
+  const Buffer buffer = ReadBufferExtended(index, fork, P_NEW, RBM_NORMAL, nullptr);
+  if (BufferGetBlockNumber(buffer) != kMetaBlock)
+    elog(ERROR, "index \"%s\" is not empty", RelationGetRelationName(index));
+  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+  START_CRIT_SECTION();
+  FillMetaPage(BufferGetPage(buffer), meta);
+  MarkBufferDirty(buffer);
+  // Also for an unlogged index's init fork, which generic WAL leaves out: it is copied back after a crash.
+  if (RelationNeedsWAL(index) || fork == INIT_FORKNUM) log_newpage_buffer(buffer, false);
+  END_CRIT_SECTION();
+  UnlockReleaseBuffer(buffer);
+}
+
+void ReplaceMeta(Relation index, const MetaPage& meta) {
+  const Buffer buffer = ReadBuffer(index, kMetaBlock);
+  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+  GenericXLogState* state = GenericXLogStart(index);
+  FillMetaPage(GenericXLogRegisterBuffer(state, buffer, 0), meta);
+  GenericXLogFinish(state);
+  UnlockReleaseBuffer(buffer);
+}
+
+}  // namespace ivfremote

@@ -1,0 +1,61 @@
+// The index's pages: reading checked copies, allocating and writing new ones. core/page_format.h has the layouts.
+//
+// Every read copies one page out under a share lock, so no lock or pin of ours outlives a call here except where a
+// function says so.
+#pragma once
+
+#include "core/page_format.h"
+#include "pg/postgres_c.h"
+
+namespace ivfremote {
+
+inline constexpr BlockNumber kMetaBlock = 0;
+
+// A copy of one page.
+struct PageCopy {
+  alignas(8) std::byte payload[kPayloadBytes];  // palloc aligns no further
+  PageSpecial special;
+
+  Bytes used_bytes() const { return {payload, special.used}; }
+};
+
+inline std::byte* PayloadOf(Page page) { return reinterpret_cast<std::byte*>(page) + kPageHeaderBytes; }
+inline PageSpecial* SpecialOf(Page page) {
+  return reinterpret_cast<PageSpecial*>(page + kPageBytes - sizeof(PageSpecial));
+}
+
+// Raises INDEX_CORRUPTED unless the page is what the caller expects. The buffer may be locked: the error releases it.
+void CheckIndexPage(Relation index, BlockNumber block, Page page, PageKind kind, uint64_t owner);
+[[noreturn]] void ThrowCorruptIndex(Relation index, BlockNumber block, const char* detail);
+
+void CopyPage(Relation index, BlockNumber block, PageKind kind, uint64_t owner, PageCopy* copy);
+
+// A page nothing refers to, pinned and exclusively locked. Its content is undefined: it must be initialised.
+Buffer AllocatePage(Relation index);
+
+struct NewPage {
+  PageKind kind;
+  uint64_t owner;
+  uint32_t position;
+  uint32_t used;
+};
+
+// Lays out an empty page with a zeroed payload.
+void InitIndexPage(Page page, const NewPage& what);
+
+// Allocates, fills and logs one page; returns its block. `payload` is at most kPayloadBytes.
+BlockNumber WriteNewPage(Relation index, const NewPage& what, Bytes payload);
+
+// --------------------------------------------------------------------------------------------------------------------
+// Meta page
+
+// A checked copy of the meta page: one consistent view of what is live.
+void ReadMeta(Relation index, MetaPage* meta);
+// The meta page in a locked buffer, checked.
+MetaPage* MetaOn(Relation index, Page page);
+// Writes block 0 of a new index's fork.
+void WriteFirstMeta(Relation index, ForkNumber fork, const MetaPage& meta);
+// Replaces the whole meta page in one record.
+void ReplaceMeta(Relation index, const MetaPage& meta);
+
+}  // namespace ivfremote

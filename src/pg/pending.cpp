@@ -1,0 +1,219 @@
+#include "pg/pending.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/distance.h"
+#include "core/routing.h"
+#include "pg/stream.h"
+#include "pg/wall.h"
+
+namespace ivfremote {
+
+PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t group_count) {
+  TreeWriter tree;
+  TreeWriterInit(&tree, index, id);
+  auto* chains = static_cast<PendingChain*>(palloc(kChainsPerPage * sizeof(PendingChain)));
+  std::fill(chains, chains + kChainsPerPage, PendingChain{});
+  for (uint32_t first = 0; first < group_count; first += kChainsPerPage) {
+    const auto count = std::min<uint32_t>(kChainsPerPage, group_count - first);
+    TreeWriterAddLeaf(&tree, PageKind::kPendingDirectory, first / kChainsPerPage, count,
+                      std::as_bytes(std::span(chains, count)));
+  }
+  pfree(chains);
+  const StreamRef directory = TreeWriterFinish(&tree, 0);
+  PendingGeneration generation;
+  generation.id = id;
+  generation.group_count = group_count;
+  generation.directory_root = directory.root;
+  generation.directory_depth = directory.depth;
+  return generation;
+}
+
+namespace {
+
+BlockNumber DirectoryBlock(Relation index, const PendingGeneration& generation, uint32_t group) {
+  StreamRef ref;
+  ref.root = generation.directory_root;
+  ref.depth = generation.directory_depth;
+  ref.bytes = 1;
+  TreeReader reader;
+  TreeReaderInit(&reader, index, generation.id, ref);
+  const BlockNumber block = TreeReaderFind(&reader, static_cast<uint32_t>(group / kChainsPerPage));
+  if (reader.inner != nullptr) pfree(reader.inner);
+  if (block == kNoBlock) ThrowCorruptIndex(index, generation.directory_root, "a pending chain has no directory");
+  return block;
+}
+
+PendingChain* ChainsOf(std::byte* payload) { return reinterpret_cast<PendingChain*>(payload); }
+
+}  // namespace
+
+BlockNumber PendingChainHead(Relation index, const PendingGeneration& generation, uint32_t group) {
+  PageCopy page;
+  CopyPage(index, DirectoryBlock(index, generation, group), PageKind::kPendingDirectory, generation.id, &page);
+  return ChainsOf(page.payload)[group % kChainsPerPage].head;
+}
+
+uint64_t CountPendingRows(Relation index, const PendingGeneration& generation) {
+  if (generation.id == 0) return 0;
+  uint64_t rows = 0;
+  PageCopy page;
+  for (uint32_t group = 0; group < generation.group_count; ++group) {
+    if (group % kChainsPerPage == 0)
+      CopyPage(index, DirectoryBlock(index, generation, group), PageKind::kPendingDirectory, generation.id, &page);
+    rows += ChainsOf(page.payload)[group % kChainsPerPage].rows;
+  }
+  return rows;
+}
+
+namespace {
+
+// The first row of an index fixes its dimensions, for good: in a record of its own, before the row.
+void FixDimensions(Relation index, uint32_t dimensions) {
+  const Buffer buffer = ReadBuffer(index, kMetaBlock);
+  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+  if (MetaOn(index, BufferGetPage(buffer))->dimensions == 0) {
+    GenericXLogState* state = GenericXLogStart(index);
+    MetaOn(index, GenericXLogRegisterBuffer(state, buffer, 0))->dimensions = dimensions;
+    GenericXLogFinish(state);
+  }
+  UnlockReleaseBuffer(buffer);
+}
+
+uint32_t NearestList(Relation index, const MetaPage& meta, const Vector& vector) {
+  MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote routing", ALLOCSET_SMALL_SIZES);
+  MemoryContext old = MemoryContextSwitchTo(context);
+  Held<ListRanker>* ranker = Hold<ListRanker>(
+      context, [&] { return new ListRanker(meta.metric, vector.values, vector.dimensions); });
+  TreeReader reader;
+  TreeReaderInit(&reader, index, meta.routing_id, meta.routing);
+  PageCopy page;
+  const uint64_t pages = (meta.routing.bytes + kPayloadBytes - 1) / kPayloadBytes;
+  for (uint32_t i = 0; i < pages; ++i) {
+    CopyPage(index, TreeReaderFind(&reader, i), PageKind::kStream, meta.routing_id, &page);
+    CallCore([&] { return (*ranker)->Feed(page.used_bytes()); });
+  }
+  uint32_t list = 0;
+  CallCore([&] { return (*ranker)->Nearest(&list); });
+  MemoryContextSwitchTo(old);
+  MemoryContextDelete(context);
+  return list;
+}
+
+struct NewRow {
+  PendingRow row;
+  Bytes code;  // or the reference to its stream
+};
+
+void PutRow(Page page, const PendingLayout& layout, const NewRow& row) {
+  PageSpecial* special = SpecialOf(page);
+  std::byte* to = PayloadOf(page) + layout.RowOffset(special->used);
+  std::memcpy(to, &row.row, sizeof row.row);
+  std::memcpy(to + sizeof row.row, row.code.data(), row.code.size());
+  ++special->used;
+  reinterpret_cast<PageHeader>(page)->pd_lower =
+      static_cast<LocationIndex>(kPageHeaderBytes + layout.RowOffset(special->used));
+}
+
+// Appends to the chain in one record. False, and nothing done, if the meta page no longer says what `meta` does.
+//
+// Meta stays share-locked from the test to the end: whoever seals the generation takes it exclusively and so finds every
+// row complete. Locks are taken in the order meta, directory, tail; a page allocated on the way is nobody else's.
+bool AppendRow(Relation index, const MetaPage& meta, uint32_t group, const PendingLayout& layout, const NewRow& row) {
+  const BlockNumber directory_block = DirectoryBlock(index, meta.current, group);
+  const Buffer meta_buffer = ReadBuffer(index, kMetaBlock);
+  const Buffer directory_buffer = ReadBuffer(index, directory_block);
+  Buffer fresh = InvalidBuffer;
+  bool current = false;
+  for (bool done = false; !done;) {
+    LockBuffer(meta_buffer, BUFFER_LOCK_SHARE);
+    const auto* now = reinterpret_cast<const MetaPage*>(PayloadOf(BufferGetPage(meta_buffer)));
+    current = now->current.id == meta.current.id && now->routing_id == meta.routing_id;
+    if (!current) {
+      LockBuffer(meta_buffer, BUFFER_LOCK_UNLOCK);
+      break;
+    }
+    LockBuffer(directory_buffer, BUFFER_LOCK_EXCLUSIVE);
+    CheckIndexPage(index, directory_block, BufferGetPage(directory_buffer), PageKind::kPendingDirectory,
+                   meta.current.id);
+    const BlockNumber tail_block =
+        ChainsOf(PayloadOf(BufferGetPage(directory_buffer)))[group % kChainsPerPage].tail;
+    Buffer tail = InvalidBuffer;
+    bool room = false;
+    if (tail_block != kNoBlock) {
+      tail = ReadBuffer(index, tail_block);
+      LockBuffer(tail, BUFFER_LOCK_EXCLUSIVE);
+      CheckIndexPage(index, tail_block, BufferGetPage(tail), PageKind::kPending, meta.current.id);
+      room = SpecialOf(BufferGetPage(tail))->used < layout.rows_per_page;
+    }
+    if (room || fresh != InvalidBuffer) {
+      GenericXLogState* state = GenericXLogStart(index);
+      PendingChain* chain = &ChainsOf(
+          PayloadOf(GenericXLogRegisterBuffer(state, directory_buffer, 0)))[group % kChainsPerPage];
+      if (room) {
+        PutRow(GenericXLogRegisterBuffer(state, tail, 0), layout, row);
+      } else {
+        const BlockNumber block = BufferGetBlockNumber(fresh);
+        const Page page = GenericXLogRegisterBuffer(state, fresh, GENERIC_XLOG_FULL_IMAGE);
+        InitIndexPage(page, {PageKind::kPending, meta.current.id, 0, 0});
+        PutRow(page, layout, row);
+        if (tail != InvalidBuffer) SpecialOf(GenericXLogRegisterBuffer(state, tail, 0))->next = block;
+        if (chain->head == kNoBlock) chain->head = block;
+        chain->tail = block;
+      }
+      ++chain->rows;
+      GenericXLogFinish(state);
+      done = true;
+    }
+    if (tail != InvalidBuffer) UnlockReleaseBuffer(tail);
+    LockBuffer(directory_buffer, BUFFER_LOCK_UNLOCK);
+    LockBuffer(meta_buffer, BUFFER_LOCK_UNLOCK);
+    // Extending waits for a heavyweight lock, so not under the locks above.
+    if (!done) fresh = AllocatePage(index);
+  }
+  if (fresh != InvalidBuffer) UnlockReleaseBuffer(fresh);
+  ReleaseBuffer(directory_buffer);
+  ReleaseBuffer(meta_buffer);
+  return current;
+}
+
+}  // namespace
+
+bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector) {
+  const bool zero = SquaredNorm(vector.values, vector.dimensions) == 0;
+  auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
+  bool indexed = true;
+  for (bool done = false; !done;) {
+    CHECK_FOR_INTERRUPTS();
+    ReadMeta(index, meta);
+    if (meta->metric == Metric::kCosine && zero) {
+      indexed = false;
+      break;
+    }
+    if (meta->dimensions == 0) {
+      FixDimensions(index, vector.dimensions);
+      continue;
+    }
+    if (meta->dimensions != vector.dimensions) ThrowDimensionMismatch(meta->dimensions, vector.dimensions);
+
+    const PendingLayout layout = PendingLayoutFor(vector.dimensions);
+    NewRow row{};
+    const Tid id = TidOf(tid);
+    row.row.tid_block = id.block;
+    row.row.tid_offset = id.offset;
+    if (meta->trained()) row.row.list = NearestList(index, *meta, vector);
+    StreamRef wide;
+    row.code = std::as_bytes(std::span(vector.values, vector.dimensions));
+    if (layout.wide) {
+      wide = WriteStream(index, meta->current.id, row.code);
+      row.code = std::as_bytes(std::span(&wide, 1));
+    }
+    const uint32_t group = PendingGroupOf(row.row.list, meta->list_count, meta->current.group_count);
+    done = AppendRow(index, *meta, group, layout, row);
+  }
+  pfree(meta);
+  return indexed;
+}
+
+}  // namespace ivfremote

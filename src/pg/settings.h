@@ -1,0 +1,48 @@
+// Settings (GUCs) and index options (reloptions).
+#pragma once
+
+#include "pg/postgres_c.h"
+
+namespace ivfremote {
+
+struct Settings {
+  int probes;                   // -1: unset
+  bool enable_scan;
+  char* default_server;
+  char* local_roots;
+  int max_concurrent_requests;
+  int scan_timeout_ms;          // 0: none
+#ifdef IVFREMOTE_TEST_FAULTS
+  char* test_fault;
+  int test_part_bytes;          // 0: the usual
+#endif
+};
+
+extern Settings settings;
+
+enum class Quantization { kNone };
+
+// The parsed reloptions of an index.
+struct IndexOptions {
+  int32 vl_len_;
+  int server_offset;
+  int lists;            // 0: automatic
+  int probes;           // -1: unset
+  int quantization;
+  int flush_threshold;  // rows; -1: automatic
+
+  const char* server() const {
+    return server_offset == 0 ? "" : reinterpret_cast<const char*>(this) + server_offset;
+  }
+};
+
+// Never null: the defaults, if the index has no options.
+const IndexOptions* GetIndexOptions(Relation index);
+
+bytea* ParseIndexOptions(Datum reloptions, bool validate);
+
+// From _PG_init.
+void DefineSettings();
+void DefineIndexOptions();
+
+}  // namespace ivfremote
