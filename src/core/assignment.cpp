@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -133,7 +134,10 @@ uint32_t Assigner::NearestDirectly(const float* row) const {
 std::vector<float> Assigner::Radii() const {
   std::vector<float> radii(counts_.size());
   for (size_t i = 0; i < radii.size(); ++i)
-    if (counts_[i] > 0) radii[i] = static_cast<float>(std::sqrt(squared_sums_[i] / static_cast<double>(counts_[i])));
+    // The distance of two float32 vectors may be too large for a float32.
+    if (counts_[i] > 0)
+      radii[i] = static_cast<float>(
+          std::min<double>(std::sqrt(squared_sums_[i] / static_cast<double>(counts_[i])), FLT_MAX));
   return radii;
 }
 

@@ -144,13 +144,17 @@ std::vector<uint32_t> ShareLists(uint32_t total, const std::vector<std::vector<u
   for (const auto& group : groups) rows += group.size();
   std::vector<uint32_t> shares(groups.size());
   double owed = 0;
+  uint32_t shared = 0;
   for (size_t g = 0; g < groups.size(); ++g) {
     if (groups[g].empty()) continue;
     owed += static_cast<double>(total) * static_cast<double>(groups[g].size()) / static_cast<double>(rows);
     const double share = std::clamp(std::round(owed), 1.0, static_cast<double>(groups[g].size()));
     shares[g] = static_cast<uint32_t>(share);
+    shared += shares[g];
     owed -= share;
   }
+  // Small groups at the end may have taken more than was left.
+  for (; shared > total; --shared) --*std::max_element(shares.begin(), shares.end());
   return shares;
 }
 

@@ -37,7 +37,7 @@ class Trainer {
   uint32_t steps_done() const;
   uint32_t steps_total() const;
 
-  // When done. Radii are those of the sample.
+  // When done. Radii are 0: Assigner::Radii has them when all rows have been assigned.
   Routing TakeRouting();
 
  private:

@@ -142,7 +142,7 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
     DependOnServer(index, server_oid);
   }
 
-  WriteFirstMeta(index, MAIN_FORKNUM, *meta);
+  WriteFirstMeta(index, *meta);
   build->context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote build", ALLOCSET_DEFAULT_SIZES);
   build->row_context = AllocSetContextCreate(build->context, "ivfremote build row", ALLOCSET_DEFAULT_SIZES);
   MemoryContext old = MemoryContextSwitchTo(build->context);
@@ -166,7 +166,7 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
 void AmBuildEmpty(Relation index) {
   auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
   InitMeta(index, ServerNameForBuild(index), meta);
-  WriteFirstMeta(index, INIT_FORKNUM, *meta);
+  WriteInitFork(index, meta);
 }
 
 char* AmBuildPhaseName(int64 phase) {

@@ -72,9 +72,13 @@ IndexFigures Measured(Oid index_oid) {
   return figures;
 }
 
+double ShareProbed(const IndexFigures& figures) {
+  return figures.lists == 0 ? 1 : std::min(1.0, figures.probes / figures.lists);
+}
+
 // The cost of the search itself, paid before the first row.
 Cost SearchCost(const IndexFigures& figures) {
-  const double share = figures.lists == 0 ? 1 : figures.probes / figures.lists;
+  const double share = ShareProbed(figures);
   // Some 30 dimensions are scored in the time of one operator call.
   const double row_cost = cpu_operator_cost * (1 + figures.dimensions / 30);
   const double row_pages = figures.dimensions * sizeof(float) / BLCKSZ;
@@ -105,10 +109,12 @@ void AmCostEstimate(PlannerInfo* root, IndexPath* path, double loop_count, Cost*
   const IndexFigures figures = index->hypothetical ? Hypothetical(index->tuples) : Measured(index->indexoid);
 
   *startup = SearchCost(figures);
-  *total = *startup + costs.numIndexTuples * cpu_index_tuple_cost;
-  // Whoever wants all rows in order gets them from a sequential scan: this one ends with the lists it probed.
+  // The scan ends with the lists it probes.
+  const double share = ShareProbed(figures);
+  *total = *startup + costs.numIndexTuples * share * cpu_index_tuple_cost;
+  // So whoever wants all rows in order gets them from a sequential scan.
   if (root->tuple_fraction <= 0) *total += disable_cost;
-  *selectivity = costs.indexSelectivity;
+  *selectivity = costs.indexSelectivity * share;
   *correlation = 0;
   *pages = costs.numIndexPages;
 }

@@ -32,6 +32,8 @@ void CheckIndexPage(Relation index, BlockNumber block, Page page, PageKind kind,
 }
 
 void CopyPage(Relation index, BlockNumber block, PageKind kind, uint64_t owner, PageCopy* copy) {
+  // ReadBuffer takes this number for a request to extend the relation.
+  if (block == kNoBlock) ThrowCorruptIndex(index, block, "a reference to a page is missing");
   const Buffer buffer = ReadBuffer(index, block);
   LockBuffer(buffer, BUFFER_LOCK_SHARE);
   const Page page = BufferGetPage(buffer);
@@ -111,32 +113,35 @@ MetaPage* MetaOn(Relation index, Page page) {
 
 namespace {
 
-void FillMetaPage(Page page, const MetaPage& meta) {
-  InitIndexPage(page, {PageKind::kMeta, 0, 0, sizeof(MetaPage)});
-  std::memcpy(PayloadOf(page), &meta, sizeof meta);
-}
+constexpr NewPage kMetaPage{PageKind::kMeta, 0, 0, sizeof(MetaPage)};
 
 }  // namespace
 
-void WriteFirstMeta(Relation index, ForkNumber fork, const MetaPage& meta) {
+void WriteForkPage(Relation index, ForkNumber fork, BlockNumber block, const NewPage& what, Bytes payload) {
   const Buffer buffer = ReadBufferExtended(index, fork, P_NEW, RBM_NORMAL, nullptr);
-  if (BufferGetBlockNumber(buffer) != kMetaBlock)
-    elog(ERROR, "index \"%s\" is not empty", RelationGetRelationName(index));
+  if (BufferGetBlockNumber(buffer) != block)
+    elog(ERROR, "index \"%s\" has pages already", RelationGetRelationName(index));
   LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
   START_CRIT_SECTION();
-  FillMetaPage(BufferGetPage(buffer), meta);
+  InitIndexPage(BufferGetPage(buffer), what);
+  std::memcpy(PayloadOf(BufferGetPage(buffer)), payload.data(), payload.size());
   MarkBufferDirty(buffer);
-  // Also for an unlogged index's init fork, which generic WAL leaves out: it is copied back after a crash.
   if (RelationNeedsWAL(index) || fork == INIT_FORKNUM) log_newpage_buffer(buffer, false);
   END_CRIT_SECTION();
   UnlockReleaseBuffer(buffer);
+}
+
+void WriteFirstMeta(Relation index, const MetaPage& meta) {
+  WriteForkPage(index, MAIN_FORKNUM, kMetaBlock, kMetaPage, std::as_bytes(std::span(&meta, 1)));
 }
 
 void ReplaceMeta(Relation index, const MetaPage& meta) {
   const Buffer buffer = ReadBuffer(index, kMetaBlock);
   LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
   GenericXLogState* state = GenericXLogStart(index);
-  FillMetaPage(GenericXLogRegisterBuffer(state, buffer, 0), meta);
+  const Page page = GenericXLogRegisterBuffer(state, buffer, 0);
+  InitIndexPage(page, kMetaPage);
+  std::memcpy(PayloadOf(page), &meta, sizeof meta);
   GenericXLogFinish(state);
   UnlockReleaseBuffer(buffer);
 }

@@ -40,6 +40,10 @@ struct NewPage {
   uint32_t used;
 };
 
+// Extends a fork by one page, at `block`, and logs it whole, for unlogged tables' init forks too: these are copied back
+// after a crash, and generic WAL leaves them out.
+void WriteForkPage(Relation index, ForkNumber fork, BlockNumber block, const NewPage& what, Bytes payload);
+
 // Lays out an empty page with a zeroed payload.
 void InitIndexPage(Page page, const NewPage& what);
 
@@ -53,8 +57,8 @@ BlockNumber WriteNewPage(Relation index, const NewPage& what, Bytes payload);
 void ReadMeta(Relation index, MetaPage* meta);
 // The meta page in a locked buffer, checked.
 MetaPage* MetaOn(Relation index, Page page);
-// Writes block 0 of a new index's fork.
-void WriteFirstMeta(Relation index, ForkNumber fork, const MetaPage& meta);
+// Writes block 0 of a new index.
+void WriteFirstMeta(Relation index, const MetaPage& meta);
 // Replaces the whole meta page in one record.
 void ReplaceMeta(Relation index, const MetaPage& meta);
 

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "core/distance.h"
-#include "core/routing.h"
+#include "pg/routing_pages.h"
 #include "pg/stream.h"
 #include "pg/wall.h"
 
@@ -28,6 +28,18 @@ PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t group_c
   generation.directory_root = directory.root;
   generation.directory_depth = directory.depth;
   return generation;
+}
+
+void WriteInitFork(Relation index, MetaPage* meta) {
+  constexpr BlockNumber kDirectory = kMetaBlock + 1;
+  meta->current.id = meta->next_id++;
+  meta->current.group_count = 1;
+  meta->current.directory_root = kDirectory;
+  WriteForkPage(index, INIT_FORKNUM, kMetaBlock, {PageKind::kMeta, 0, 0, sizeof(MetaPage)},
+                std::as_bytes(std::span(meta, 1)));
+  const PendingChain chain;
+  WriteForkPage(index, INIT_FORKNUM, kDirectory, {PageKind::kPendingDirectory, meta->current.id, 0, 1},
+                std::as_bytes(std::span(&chain, 1)));
 }
 
 namespace {
@@ -86,14 +98,7 @@ uint32_t NearestList(Relation index, const MetaPage& meta, const Vector& vector)
   MemoryContext old = MemoryContextSwitchTo(context);
   Held<ListRanker>* ranker = Hold<ListRanker>(
       context, [&] { return new ListRanker(meta.metric, vector.values, vector.dimensions); });
-  TreeReader reader;
-  TreeReaderInit(&reader, index, meta.routing_id, meta.routing);
-  PageCopy page;
-  const uint64_t pages = (meta.routing.bytes + kPayloadBytes - 1) / kPayloadBytes;
-  for (uint32_t i = 0; i < pages; ++i) {
-    CopyPage(index, TreeReaderFind(&reader, i), PageKind::kStream, meta.routing_id, &page);
-    CallCore([&] { return (*ranker)->Feed(page.used_bytes()); });
-  }
+  FeedRouting(index, meta, ranker->object);
   uint32_t list = 0;
   CallCore([&] { return (*ranker)->Nearest(&list); });
   MemoryContextSwitchTo(old);

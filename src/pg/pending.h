@@ -11,6 +11,9 @@ namespace ivfremote {
 // Writes the empty directory of a new generation.
 PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t group_count);
 
+// Writes the meta page and the empty directory of an untrained index into an unlogged index's init fork.
+void WriteInitFork(Relation index, MetaPage* meta);
+
 // Codes a row and appends it to the current generation, fixing the index's dimensions if it is the first. False if the
 // row is not indexed (a zero vector under cosine). Never touches the store.
 bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector);

@@ -43,16 +43,15 @@ void StartSearch(IndexScanDesc scan, Scan* state) {
   const bool null_query = (scan->orderByData->sk_flags & SK_ISNULL) != 0;
   Vector query{static_cast<float*>(palloc0(std::max<size_t>(meta.dimensions, 1) * sizeof(float))), meta.dimensions};
   if (!null_query) query = VectorFromArray(scan->orderByData->sk_argument);
-  search->search = Hold<Search>(CurrentMemoryContext, [&] {
-    return new Search(meta.metric, query.values, query.dimensions, FetchPlanOptions());
-  });
+  if (meta.dimensions != 0 && query.dimensions != meta.dimensions)
+    ThrowDimensionMismatch(meta.dimensions, query.dimensions);
+  OpenSearch(search, query.values);
 
   ScanRecord record;
   std::memset(&record, 0, sizeof record);
   record.index = RelationGetRelid(index);
   record.scans = 1;
   if (meta.dimensions != 0) {
-    if (query.dimensions != meta.dimensions) ThrowDimensionMismatch(meta.dimensions, query.dimensions);
     const bool ordered = meta.metric != Metric::kCosine || SquaredNorm(query.values, query.dimensions) > 0;
     if (null_query || !ordered)
       AddAllRows(search);

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/routing.h"
 #include "pg/pending.h"
+#include "pg/routing_pages.h"
 #include "pg/server.h"
 #include "pg/settings.h"
 #include "pg/stream.h"
@@ -33,15 +33,7 @@ Lists RankLists(IndexSearch* search, const float* query) {
   const MetaPage& meta = *search->meta;
   Held<ListRanker>* ranker = Hold<ListRanker>(
       CurrentMemoryContext, [&] { return new ListRanker(meta.metric, query, meta.dimensions); });
-  TreeReader reader;
-  TreeReaderInit(&reader, search->index, meta.routing_id, meta.routing);
-  PageCopy page;
-  const uint64_t pages = (meta.routing.bytes + kPayloadBytes - 1) / kPayloadBytes;
-  for (uint32_t i = 0; i < pages; ++i) {
-    CHECK_FOR_INTERRUPTS();
-    CopyPage(search->index, TreeReaderFind(&reader, i), PageKind::kStream, meta.routing_id, &page);
-    CallCore([&] { return (*ranker)->Feed(page.used_bytes()); });
-  }
+  FeedRouting(search->index, meta, ranker->object);
   Lists lists{0, nullptr};
   const uint32_t probes = ProbesOf(search->index, meta.list_count);
   lists.numbers = static_cast<uint32_t*>(palloc(probes * sizeof(uint32_t)));
@@ -273,6 +265,17 @@ uint32_t ProbesOf(Relation index, uint32_t list_count) {
   return std::clamp<uint32_t>(static_cast<uint32_t>(probes), 1, std::max<uint32_t>(list_count, 1));
 }
 
+void OpenSearch(IndexSearch* search, const float* query) {
+  const MetaPage& meta = *search->meta;
+  // The store first: contexts destroy what they hold in reverse order, and the search may have a wave in flight.
+  for (uint32_t i = 0; i < meta.segment_count && search->store == nullptr; ++i)
+    if (meta.segments[i].place == SegmentPlace::kObject)
+      search->store = OpenStore(ServerNameOf(search->index, meta));
+  search->search = Hold<Search>(CurrentMemoryContext, [&] {
+    return new Search(meta.metric, query, meta.dimensions, FetchPlanOptions());
+  });
+}
+
 void AddAllRows(IndexSearch* search) {
   const MetaPage& meta = *search->meta;
   for (uint32_t i = 0; i < meta.segment_count; ++i)
@@ -309,13 +312,10 @@ void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
   record->quantizer_ms += MillisecondsSince(scan_start);
 
   const Clock::time_point wave_start = Clock::now();
-  const char* server = "";
-  Held<ObjectStore>* store = nullptr;
+  const char* server = ServerNameOf(search->index, meta);
   if (remote) {
-    server = ServerNameOf(search->index, meta);
-    store = OpenStore(server);
     const CoreError error = RunCore([&] {
-      return core.StartWave(store->object, static_cast<size_t>(settings.max_concurrent_requests));
+      return core.StartWave(search->store->object, static_cast<size_t>(settings.max_concurrent_requests));
     });
     if (error.sqlstate != 0) ThrowStoreError(search, server, error);
   }

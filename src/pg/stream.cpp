@@ -156,6 +156,13 @@ BlockNumber TreeReaderFind(TreeReader* reader, uint32_t key) {
   return at == reader->inner_count ? kNoBlock : entries[at].block;
 }
 
+void ReadStreamPage(TreeReader* reader, uint32_t number, PageCopy* page) {
+  const BlockNumber block = TreeReaderFind(reader, number);
+  CopyPage(reader->index, block, PageKind::kStream, reader->owner, page);
+  if (page->special.position != number)
+    ThrowCorruptIndex(reader->index, block, "page of a stream is out of place");
+}
+
 void ReadStream(TreeReader* reader, uint64_t offset, size_t length, std::byte* to) {
   if (offset > reader->ref.bytes || length > reader->ref.bytes - offset)
     ThrowCorruptIndex(reader->index, reader->ref.root, "a stream ends too early");
@@ -163,12 +170,10 @@ void ReadStream(TreeReader* reader, uint64_t offset, size_t length, std::byte* t
   while (length > 0) {
     const auto leaf = static_cast<uint32_t>(offset / kPayloadBytes);
     const size_t skip = offset % kPayloadBytes;
-    const BlockNumber block = TreeReaderFind(reader, leaf);
-    if (block == kNoBlock) ThrowCorruptIndex(reader->index, reader->ref.root, "a stream lacks a page");
-    CopyPage(reader->index, block, PageKind::kStream, reader->owner, &page);
+    ReadStreamPage(reader, leaf, &page);
     const size_t n = std::min(length, kPayloadBytes - skip);
-    if (page.special.position != leaf || page.special.used < skip + n)
-      ThrowCorruptIndex(reader->index, block, "page of a stream is out of place");
+    if (page.special.used < skip + n)
+      ThrowCorruptIndex(reader->index, reader->ref.root, "a stream ends too early");
     std::memcpy(to, page.payload + skip, n);
     to += n;
     offset += n;

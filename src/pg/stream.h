@@ -54,6 +54,9 @@ void TreeReaderInit(TreeReader* reader, Relation index, uint64_t owner, const St
 // The leaf with the largest key <= `key`; kNoBlock if all keys are larger. Byte streams: key is the leaf's number.
 BlockNumber TreeReaderFind(TreeReader* reader, uint32_t key);
 
+// Copies page `number` of a byte stream.
+void ReadStreamPage(TreeReader* reader, uint32_t number, PageCopy* page);
+
 // Copies `length` bytes from `offset` of a byte stream; they must exist.
 void ReadStream(TreeReader* reader, uint64_t offset, size_t length, std::byte* to);
 

@@ -1,0 +1,12 @@
+// The routing of an index, read from its pages.
+#pragma once
+
+#include "core/routing.h"
+#include "pg/page.h"
+
+namespace ivfremote {
+
+// Feeds the whole routing of a trained index to `ranker`, page by page: no copy of it is kept.
+void FeedRouting(Relation index, const MetaPage& meta, ListRanker* ranker);
+
+}  // namespace ivfremote

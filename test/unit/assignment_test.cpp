@@ -1,0 +1,218 @@
+#include "core/assignment.h"
+
+#include <cfloat>
+#include <cmath>
+
+#include "support.h"
+
+namespace ivfremote {
+namespace {
+
+// `lists` random centroids in `groups` groups around random group centroids.
+Routing RandomRouting(Random& random, uint32_t dimensions, uint32_t lists, uint32_t groups) {
+  Routing routing;
+  routing.dimensions = dimensions;
+  routing.mean = UniformVector(random, dimensions);
+  routing.radii.resize(lists);
+  routing.group_centroids = UniformVector(random, size_t{groups} * dimensions);
+  for (uint32_t g = 0; g <= groups; ++g)
+    routing.group_first.push_back(static_cast<uint32_t>(uint64_t{lists} * g / groups));
+  for (uint32_t g = 0; g < groups; ++g)
+    for (uint32_t list = routing.group_first[g]; list < routing.group_first[g + 1]; ++list)
+      for (uint32_t j = 0; j < dimensions; ++j)
+        routing.centroids.push_back(routing.group_centroids[g * dimensions + j] + 0.5f * Uniform(random));
+  return routing;
+}
+
+// Rows near randomly chosen lists.
+std::vector<float> RowsNear(Random& random, const Routing& routing, size_t n, float spread) {
+  std::vector<float> rows;
+  for (size_t i = 0; i < n; ++i) {
+    const size_t list = Below(random, routing.list_count());
+    for (size_t j = 0; j < routing.dimensions; ++j)
+      rows.push_back(routing.mean[j] + routing.centroids[list * routing.dimensions + j] + spread * Uniform(random));
+  }
+  return rows;
+}
+
+// Squared distance of a row from a list's centroid.
+double Distance(const Routing& routing, const float* row, size_t list) {
+  double sum = 0;
+  for (size_t j = 0; j < routing.dimensions; ++j) {
+    const double residual = double{row[j]} - routing.mean[j] - routing.centroids[list * routing.dimensions + j];
+    sum += residual * residual;
+  }
+  return sum;
+}
+
+double NearestDistance(const Routing& routing, const float* row) {
+  double best = Distance(routing, row, 0);
+  for (uint32_t list = 1; list < routing.list_count(); ++list) best = std::min(best, Distance(routing, row, list));
+  return best;
+}
+
+// All rows, batch by batch.
+std::vector<uint32_t> Assign(Assigner* assigner, size_t dimensions, std::vector<float> rows) {
+  const size_t n = rows.size() / dimensions;
+  std::vector<uint32_t> lists(n, ~0u);
+  for (size_t i = 0; i < n; i += assigner->batch_rows())
+    assigner->Assign(&rows[i * dimensions], std::min(assigner->batch_rows(), n - i), &lists[i]);
+  return lists;
+}
+
+TEST(Assignment, FewGroupsAreExact) {
+  Random random(28);
+  for (uint32_t dimensions : {1u, 3u, 100u, 784u}) {
+    for (uint32_t groups : {1u, 2u, 8u}) {
+      const Routing routing = RandomRouting(random, dimensions, 50, groups);
+      const std::vector<float> rows = RowsNear(random, routing, 500, 0.4f);
+      Assigner assigner(&routing);
+      const std::vector<uint32_t> lists = Assign(&assigner, dimensions, rows);
+      for (size_t i = 0; i < lists.size(); ++i) {
+        const float* row = &rows[i * dimensions];
+        ASSERT_LT(lists[i], 50u);
+        // Two lists may be equally near but for the rounding of float32.
+        ASSERT_NEAR(Distance(routing, row, lists[i]), NearestDistance(routing, row), 2e-6 * dimensions);
+      }
+    }
+  }
+}
+
+TEST(Assignment, TreeReachesTheNearestList) {
+  Random random(29);
+  const uint32_t dimensions = 32;
+  const Routing routing = RandomRouting(random, dimensions, 1000, 32);
+  const std::vector<float> rows = RowsNear(random, routing, 3000, 0.4f);
+  Assigner assigner(&routing);
+  const std::vector<uint32_t> lists = Assign(&assigner, dimensions, rows);
+  size_t nearest = 0;
+  for (size_t i = 0; i < lists.size(); ++i) {
+    ASSERT_LT(lists[i], 1000u);
+    const double best = NearestDistance(routing, &rows[i * dimensions]);
+    nearest += Distance(routing, &rows[i * dimensions], lists[i]) <= best + 1e-5;
+  }
+  EXPECT_GT(nearest, lists.size() * 97 / 100);
+}
+
+TEST(Assignment, GroupsWithoutLists) {
+  Random random(30);
+  Routing routing = RandomRouting(random, 4, 5, 5);
+  // Twenty groups, of which only the last has lists: the nearest groups have none.
+  routing.group_centroids.assign(20 * 4, 0.0f);
+  for (size_t j = 0; j < 4; ++j) routing.group_centroids[19 * 4 + j] = 100;
+  routing.group_first.assign(20, 0);
+  routing.group_first.push_back(5);
+  const std::vector<float> rows = RowsNear(random, routing, 100, 0.1f);
+  Assigner assigner(&routing);
+  const std::vector<uint32_t> lists = Assign(&assigner, 4, rows);
+  for (size_t i = 0; i < lists.size(); ++i)
+    ASSERT_NEAR(Distance(routing, &rows[i * 4], lists[i]), NearestDistance(routing, &rows[i * 4]), 1e-5);
+}
+
+TEST(Assignment, TiesGoToTheLowerList) {
+  for (uint32_t groups : {1u, 20u}) {
+    Routing routing;
+    routing.dimensions = 2;
+    routing.mean = {0, 0};
+    routing.radii.resize(40);
+    routing.group_centroids.assign(groups * 2, 0.0f);
+    for (uint32_t g = 0; g <= groups; ++g) routing.group_first.push_back(40 * g / groups);
+    for (uint32_t list = 0; list < 40; ++list) {  // 0, 1, .., 4, 0, 1, ..
+      routing.centroids.push_back(static_cast<float>(list % 5));
+      routing.centroids.push_back(1);
+    }
+    Assigner assigner(&routing);
+    EXPECT_EQ(Assign(&assigner, 2, {3, 1, 0, 5, 4, -1, 2.5f, 1}), (std::vector<uint32_t>{3, 0, 4, 2})) << groups;
+  }
+}
+
+TEST(Assignment, RadiiAreThoseOfAllRowsAssigned) {
+  Random random(31);
+  const uint32_t dimensions = 20;
+  for (uint32_t groups : {4u, 16u}) {
+    const Routing routing = RandomRouting(random, dimensions, 100, groups);
+    const std::vector<float> rows = RowsNear(random, routing, 2500, 0.3f);
+    Assigner assigner(&routing);
+    EXPECT_EQ(assigner.Radii(), std::vector<float>(100, 0.0f));
+    const std::vector<uint32_t> lists = Assign(&assigner, dimensions, rows);
+    std::vector<double> sums(100);
+    std::vector<double> counts(100);
+    for (size_t i = 0; i < lists.size(); ++i) {
+      sums[lists[i]] += Distance(routing, &rows[i * dimensions], lists[i]);
+      ++counts[lists[i]];
+    }
+    const std::vector<float> radii = assigner.Radii();
+    for (size_t list = 0; list < 100; ++list)
+      ASSERT_NEAR(radii[list], counts[list] == 0 ? 0 : std::sqrt(sums[list] / counts[list]), 1e-5);
+  }
+}
+
+TEST(Assignment, ResultsDoNotDependOnTheBatches) {
+  Random random(32);
+  const Routing routing = RandomRouting(random, 16, 200, 14);
+  const std::vector<float> rows = RowsNear(random, routing, 600, 0.1f);
+  Assigner whole(&routing);
+  const std::vector<uint32_t> lists = Assign(&whole, 16, rows);
+  Assigner single(&routing);
+  for (size_t i = 0; i < lists.size(); ++i) {
+    std::vector<float> row(rows.begin() + static_cast<ptrdiff_t>(i * 16), rows.begin() + static_cast<ptrdiff_t>(i * 16 + 16));
+    uint32_t list = ~0u;
+    single.Assign(row.data(), 1, &list);
+    ASSERT_EQ(list, lists[i]) << i;
+  }
+}
+
+TEST(Assignment, HugeValuesGetAValidList) {
+  Random random(33);
+  const float values[] = {0.0f, -0.0f, 1e-45f, 1.0f, 1e15f, -1e19f, 1e20f, 1e30f, -1e30f, 3e38f, -3e38f, FLT_MAX, -FLT_MAX};
+  const auto some = [&](size_t n) {
+    std::vector<float> v(n);
+    for (float& x : v) x = values[Below(random, std::size(values))];
+    return v;
+  };
+  for (uint32_t dimensions : {1u, 7u, 300u}) {
+    for (uint32_t groups : {1u, 8u, 9u, 30u}) {
+      Routing routing = RandomRouting(random, dimensions, 60, groups);
+      routing.centroids = some(routing.centroids.size());
+      routing.group_centroids = some(routing.group_centroids.size());
+      if (groups != 9) routing.mean = some(dimensions);
+      Assigner assigner(&routing);
+      for (uint32_t list : Assign(&assigner, dimensions, some(size_t{200} * dimensions))) ASSERT_LT(list, 60u);
+      for (float radius : assigner.Radii()) ASSERT_TRUE(std::isfinite(radius)) << radius;
+    }
+  }
+}
+
+// A row whose products overflow in float32 is compared in float64.
+TEST(Assignment, HugeRowsReachTheNearestOfHugeLists) {
+  Routing routing;
+  routing.dimensions = 3;
+  routing.mean = {0, 0, 0};
+  routing.radii.resize(3);
+  routing.group_first = {0, 3};
+  routing.group_centroids = {0, 0, 0};
+  routing.centroids = {1e30f, 0, 0, 0, 1e30f, 0, 0, 0, -3e38f};
+  Assigner assigner(&routing);
+  EXPECT_EQ(Assign(&assigner, 3, {2e30f, 1, 1, 1, 3e30f, 1, 1, 1, -2e38f}), (std::vector<uint32_t>{0, 1, 2}));
+}
+
+TEST(Assignment, BatchesAreBounded) {
+  Random random(34);
+  const Routing small = RandomRouting(random, 1, 1, 1);
+  EXPECT_LE(Assigner(&small).batch_rows(), 1024u);
+  const Routing wide = RandomRouting(random, kMaxDimensions, 500, 20);
+  const size_t rows = Assigner(&wide).batch_rows();
+  EXPECT_GE(rows, 1u);
+  EXPECT_LE(static_cast<double>(rows) * 2 * kMaxDimensions * (20 + 500 * 8 / 20), 2e9);
+}
+
+TEST(Assignment, EmptyBatch) {
+  Random random(35);
+  const Routing routing = RandomRouting(random, 3, 20, 20);
+  Assigner assigner(&routing);
+  assigner.Assign(nullptr, 0, nullptr);
+  EXPECT_EQ(assigner.Radii(), std::vector<float>(20, 0.0f));
+}
+
+}  // namespace
+}  // namespace ivfremote

@@ -1,0 +1,429 @@
+#include "core/training.h"
+
+#include <omp.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <set>
+
+#include "core/assignment.h"
+#include "support.h"
+
+namespace ivfremote {
+namespace {
+
+// Takes a training from its first step to its last.
+Status Train(const TrainingOptions& options, std::vector<float> sample, Routing* routing) {
+  Trainer trainer(options, std::move(sample));
+  for (bool done = false; !done;) IVFREMOTE_RETURN_IF_ERROR(trainer.Step(&done));
+  *routing = trainer.TakeRouting();
+  return Status::Ok();
+}
+
+TrainingOptions Options(uint32_t dimensions, uint32_t lists, int threads = 1) {
+  TrainingOptions options;
+  options.dimensions = dimensions;
+  options.lists = lists;
+  options.threads = threads;
+  return options;
+}
+
+// A routing in which everything fits together, with `lists` lists and finite values.
+void ExpectSound(const Routing& routing, uint32_t dimensions, uint32_t lists) {
+  EXPECT_EQ(routing.dimensions, dimensions);
+  EXPECT_EQ(routing.list_count(), lists);
+  EXPECT_EQ(routing.mean.size(), dimensions);
+  EXPECT_EQ(routing.centroids.size(), size_t{lists} * dimensions);
+  ASSERT_GE(routing.group_first.size(), 2u);
+  EXPECT_EQ(routing.group_first.front(), 0u);
+  EXPECT_EQ(routing.group_first.back(), lists);
+  EXPECT_TRUE(std::is_sorted(routing.group_first.begin(), routing.group_first.end()));
+  EXPECT_EQ(routing.group_centroids.size(), size_t{routing.group_count()} * dimensions);
+  for (const auto* values : {&routing.mean, &routing.radii, &routing.centroids, &routing.group_centroids})
+    EXPECT_TRUE(std::all_of(values->begin(), values->end(), [](float x) { return std::isfinite(x); }));
+  Routing decoded;
+  EXPECT_OK(DecodeRouting(routing.Encode(), &decoded));
+}
+
+TEST(Training, AutomaticLists) {
+  const std::pair<double, uint32_t> cases[] = {
+      {-1, 1},         {0, 1},         {1, 1},           {200, 1},         {299, 1},         {301, 2},
+      {60000, 300},    {1e6, 5000},    {1e7, 50000},     {1.0000001e7, 50000}, {2e7, 50000}, {4e7, 100000},
+      {1e9, kMaxLists}, {1e300, kMaxLists},
+  };
+  for (const auto& [rows, lists] : cases) EXPECT_EQ(AutomaticLists(rows), lists) << rows;
+}
+
+// Samples of one shape each; all must train to exactly the lists asked for, or as many as there are rows.
+struct Shape {
+  const char* name;
+  float (*value)(Random&, size_t row, size_t column);
+};
+
+void PrintTo(const Shape& shape, std::ostream* out) { *out << shape.name; }
+
+const Shape kShapes[] = {
+    {"Uniform", [](Random& random, size_t, size_t) { return Uniform(random); }},
+    {"AllEqual", [](Random&, size_t, size_t column) { return 3.25f + static_cast<float>(column); }},
+    {"AllZero", [](Random&, size_t, size_t) { return 0.0f; }},
+    {"FewDistinct", [](Random&, size_t row, size_t column) { return static_cast<float>((row % 3) * (column + 1)); }},
+    // One cluster and rows far from it and from each other, which become groups of their own.
+    {"Outliers",
+     [](Random& random, size_t row, size_t column) {
+       return row % 29 == 5 && column == row % 4 ? static_cast<float>(1000 + row) : 0.01f * Uniform(random);
+     }},
+    {"Offset", [](Random& random, size_t, size_t) { return 10000 + Uniform(random); }},
+    {"Huge", [](Random& random, size_t, size_t) { return 1e30f * Uniform(random); }},
+    {"Largest", [](Random& random, size_t, size_t) { return Below(random, 2) == 0 ? FLT_MAX : -FLT_MAX; }},
+    {"Tiny", [](Random& random, size_t, size_t) { return 1e-30f * Uniform(random); }},
+    {"Denormal", [](Random& random, size_t, size_t) { return 1e-44f * Uniform(random); }},
+    {"OfEveryMagnitude",
+     [](Random& random, size_t, size_t) {
+       return std::ldexp(Uniform(random), static_cast<int>(Below(random, 250)) - 125);
+     }},
+};
+
+class TrainingShapeTest : public testing::TestWithParam<Shape> {
+ protected:
+  static std::vector<float> Sample(size_t rows, size_t dimensions) {
+    Random random(36);
+    std::vector<float> sample;
+    for (size_t i = 0; i < rows; ++i)
+      for (size_t j = 0; j < dimensions; ++j) sample.push_back(GetParam().value(random, i, j));
+    return sample;
+  }
+};
+
+TEST_P(TrainingShapeTest, AsManyListsAsAskedForOrRows) {
+  for (uint32_t rows : {1u, 2u, 3u, 50u, 64u, 70u, 200u, 1000u}) {
+    for (uint32_t lists : {1u, 2u, 10u, 63u, 64u, 65u, 150u, 300u, 1000u}) {
+      Routing routing;
+      ASSERT_OK(Train(Options(4, lists), Sample(rows, 4), &routing)) << rows << " rows, " << lists << " lists";
+      ExpectSound(routing, 4, std::min(rows, lists));
+      if (HasFailure()) FAIL() << rows << " rows, " << lists << " lists";
+    }
+  }
+}
+
+TEST_P(TrainingShapeTest, RowsCanBeAssigned) {
+  Routing routing;
+  ASSERT_OK(Train(Options(4, 80), Sample(1000, 4), &routing));
+  std::vector<float> rows = Sample(1000, 4);
+  std::vector<uint32_t> lists(1000);
+  Assigner assigner(&routing);
+  ASSERT_GE(assigner.batch_rows(), 1000u);
+  assigner.Assign(rows.data(), 1000, lists.data());
+  for (uint32_t list : lists) ASSERT_LT(list, 80u);
+}
+
+std::string NameOf(const testing::TestParamInfo<Shape>& info) { return info.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(Shapes, TrainingShapeTest, testing::ValuesIn(kShapes), NameOf);
+
+TEST(Training, WidestRows) {
+  Random random(37);
+  Routing routing;
+  ASSERT_OK(Train(Options(kMaxDimensions, 3), UniformVector(random, size_t{20} * kMaxDimensions), &routing));
+  ExpectSound(routing, kMaxDimensions, 3);
+}
+
+TEST(Training, TwoLevelsFrom64Lists) {
+  Random random(38);
+  Routing routing;
+  ASSERT_OK(Train(Options(8, 63), UniformVector(random, 8 * 1000), &routing));
+  EXPECT_EQ(routing.group_count(), 1u);
+  ASSERT_OK(Train(Options(8, 64), UniformVector(random, 8 * 1000), &routing));
+  EXPECT_EQ(routing.group_count(), 8u);
+}
+
+TEST(Training, MetricIsKept) {
+  Random random(39);
+  TrainingOptions options = Options(3, 2);
+  options.metric = Metric::kInnerProduct;
+  Routing routing;
+  ASSERT_OK(Train(options, UniformVector(random, 30), &routing));
+  EXPECT_EQ(routing.metric, Metric::kInnerProduct);
+}
+
+TEST(Training, CountsItsSteps) {
+  Random random(40);
+  Trainer trainer(Options(8, 100), UniformVector(random, 8 * 1000));
+  EXPECT_EQ(trainer.steps_done(), 0u);
+  uint32_t steps = 0;
+  for (bool done = false; !done;) {
+    ASSERT_OK(trainer.Step(&done));
+    EXPECT_EQ(trainer.steps_done(), ++steps);
+    EXPECT_EQ(done, steps == trainer.steps_total());
+  }
+  EXPECT_EQ(steps, 11u);  // the groups, then each of ten
+}
+
+TEST(Training, SameSampleSameRouting) {
+  Random random(41);
+  const std::vector<float> sample = UniformVector(random, 16 * 3000);
+  for (int threads : {1, 2}) {
+    Routing first;
+    Routing second;
+    ASSERT_OK(Train(Options(16, 100, threads), sample, &first));
+    ASSERT_OK(Train(Options(16, 100, threads), sample, &second));
+    EXPECT_TRUE(first.Encode() == second.Encode()) << threads;
+  }
+}
+
+// Two clusters at +s and -s (around an offset) must be told apart whatever s is.
+TEST(Training, ClustersAreFoundAtEveryScale) {
+  Random random(42);
+  for (float scale : {1e-40f, 1e-30f, 1e-15f, 1.0f, 1e15f, 1e18f, 1e30f, 1e38f}) {
+    std::vector<float> sample;
+    for (int i = 0; i < 400; ++i)
+      for (int j = 0; j < 5; ++j) sample.push_back((i % 2 == 0 ? scale : -scale) * (1 + 0.1f * Uniform(random)));
+    Routing routing;
+    ASSERT_OK(Train(Options(5, 2), sample, &routing));
+    ASSERT_EQ(routing.list_count(), 2u);
+    for (size_t j = 0; j < 5; ++j) {
+      const double one = double{routing.centroids[j]} + routing.mean[j];
+      const double other = double{routing.centroids[5 + j]} + routing.mean[j];
+      EXPECT_NEAR(std::abs(one), scale, 0.05 * scale);
+      EXPECT_NEAR(one, -other, 0.05 * scale);
+    }
+  }
+}
+
+// Lists are numbered so that neighbours in space are neighbours in the segment.
+TEST(Training, NeighbouringListsAreNear) {
+  Random random(43);
+  for (uint32_t lists : {60u, 400u}) {
+    Routing routing;
+    ASSERT_OK(Train(Options(2, lists), UniformVector(random, 2 * 8000), &routing));
+    std::vector<size_t> order(lists);
+    for (size_t i = 0; i < lists; ++i) order[i] = i;
+    const auto length = [&] {
+      double sum = 0;
+      for (size_t i = 1; i < lists; ++i)
+        sum += std::hypot(routing.centroids[2 * order[i]] - routing.centroids[2 * order[i - 1]],
+                          routing.centroids[2 * order[i] + 1] - routing.centroids[2 * order[i - 1] + 1]);
+      return sum;
+    };
+    const double in_layout = length();
+    std::shuffle(order.begin(), order.end(), random);
+    EXPECT_LT(in_layout, 0.5 * length()) << lists;
+  }
+}
+
+// Clusters far apart, queries near rows: a few probes must hold nearly all true neighbours.
+TEST(Training, FewProbesFindTheNeighbours) {
+  Random random(44);
+  const size_t d = 16;
+  const size_t n = 8000;
+  const std::vector<float> centres = UniformVector(random, 100 * d);
+  const auto draw = [&](std::vector<float>* rows, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+      const size_t cluster = Below(random, 100);
+      for (size_t j = 0; j < d; ++j)
+        rows->push_back(50 + 10 * centres[cluster * d + j] + Uniform(random) + Uniform(random) + Uniform(random));
+    }
+  };
+  std::vector<float> rows;
+  std::vector<float> queries;
+  draw(&rows, n);
+  draw(&queries, 100);
+  for (uint32_t lists : {50u, 120u}) {
+    Routing routing;
+    ASSERT_OK(Train(Options(d, lists, 2), rows, &routing));
+    std::vector<uint32_t> list_of(n);
+    Assigner assigner(&routing);
+    std::vector<float> copy = rows;
+    for (size_t i = 0; i < n; i += 500) assigner.Assign(&copy[i * d], 500, &list_of[i]);
+    size_t found = 0;
+    for (size_t q = 0; q < 100; ++q) {
+      std::vector<std::pair<double, size_t>> neighbours;
+      for (size_t i = 0; i < n; ++i) {
+        double distance = 0;
+        for (size_t j = 0; j < d; ++j) distance += std::pow(double{rows[i * d + j]} - queries[q * d + j], 2);
+        neighbours.push_back({distance, i});
+      }
+      std::partial_sort(neighbours.begin(), neighbours.begin() + 10, neighbours.end());
+      ListRanker ranker(Metric::kL2, &queries[q * d], d);
+      ASSERT_OK(ranker.Feed(routing.Encode()));
+      std::vector<uint32_t> probes;
+      ASSERT_OK(ranker.Best(4, &probes));
+      for (size_t k = 0; k < 10; ++k)
+        found += std::count(probes.begin(), probes.end(), list_of[neighbours[k].second]) > 0;
+    }
+    EXPECT_GT(static_cast<double>(found) / 1000, 0.97) << lists;
+  }
+}
+
+// -- interrupts, threads, signals
+
+// The interrupt callback of these tests: a plain function, as the core asks for.
+std::function<bool()> on_interrupt_check;
+bool CheckInterrupt() { return on_interrupt_check(); }
+
+std::set<std::string> Tasks() {
+  std::set<std::string> tasks;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) tasks.insert(entry.path().filename());
+  return tasks;
+}
+
+// The signals a thread blocks, as a bit mask from signal 1.
+uint64_t BlockedBy(const std::string& task) {
+  std::ifstream status("/proc/self/task/" + task + "/status");
+  for (std::string word; status >> word;)
+    if (word == "SigBlk:") {
+      status >> word;
+      return std::stoull(word, nullptr, 16);
+    }
+  return ~uint64_t{0};  // it has ended
+}
+
+volatile sig_atomic_t signals_handled = 0;
+void HandleSignal(int) { signals_handled = signals_handled + 1; }
+
+class TrainingThreadsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    signals_handled = 0;
+    old_handler_ = signal(SIGUSR1, HandleSignal);
+  }
+  void TearDown() override {
+    signal(SIGUSR1, old_handler_);
+    on_interrupt_check = nullptr;
+  }
+
+  // Enough work for both threads, in one step.
+  static Trainer TwoThreads() {
+    Random random(45);
+    TrainingOptions options = Options(64, 40, 2);
+    options.interrupted = CheckInterrupt;
+    return Trainer(options, UniformVector(random, 64 * 10000));
+  }
+
+  void (*old_handler_)(int) = nullptr;
+};
+
+TEST_F(TrainingThreadsTest, ThreadsLiveOnlyWithinAStep) {
+  size_t most = 0;
+  on_interrupt_check = [&] {
+    most = std::max(most, Tasks().size());
+    return false;
+  };
+  Trainer trainer = TwoThreads();
+  for (bool done = false; !done;) {
+    ASSERT_OK(trainer.Step(&done));
+    EXPECT_EQ(Tasks().size(), 1u);
+    EXPECT_EQ(omp_get_max_threads(), 1);
+  }
+  EXPECT_GT(most, 1u) << "there was nothing to see";
+}
+
+TEST_F(TrainingThreadsTest, ThreadsBlockEverySignal) {
+  const std::set<std::string> before = Tasks();
+  size_t seen = 0;
+  on_interrupt_check = [&] {
+    for (const std::string& task : Tasks()) {
+      if (before.contains(task)) continue;
+      ++seen;
+      const uint64_t blocked = BlockedBy(task);
+      for (int signal : {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCHLD, SIGURG, SIGIO})
+        EXPECT_TRUE(blocked >> (signal - 1) & 1) << signal;
+    }
+    return seen > 20;
+  };
+  Trainer trainer = TwoThreads();
+  bool done = false;
+  while (!done && trainer.Step(&done).ok()) continue;
+  EXPECT_GT(seen, 0u);
+}
+
+TEST_F(TrainingThreadsTest, SignalMaskIsRestored) {
+  sigset_t mine;
+  sigset_t original;
+  sigemptyset(&mine);
+  sigaddset(&mine, SIGUSR2);
+  pthread_sigmask(SIG_BLOCK, &mine, &original);
+  sigset_t before;
+  pthread_sigmask(SIG_SETMASK, nullptr, &before);
+  for (int cancel_after : {1000000, 3}) {
+    int left = cancel_after;
+    on_interrupt_check = [&left] { return --left < 0; };
+    Trainer trainer = TwoThreads();
+    bool done = false;
+    const Status status = trainer.Step(&done);
+    EXPECT_EQ(status.code(), cancel_after == 3 ? StatusCode::kCancelled : StatusCode::kOk);
+    sigset_t after;
+    pthread_sigmask(SIG_SETMASK, nullptr, &after);
+    for (int signal = 1; signal < 32; ++signal)
+      EXPECT_EQ(sigismember(&after, signal), sigismember(&before, signal)) << signal;
+  }
+  pthread_sigmask(SIG_SETMASK, &original, nullptr);
+}
+
+// A backend's handlers set the flags that the callback looks at, so they must run before it is asked.
+TEST_F(TrainingThreadsTest, HandlersRunBetweenChecks) {
+  int checks = 0;
+  std::vector<int> handled;
+  on_interrupt_check = [&] {
+    handled.push_back(int{signals_handled});
+    if (++checks == 2) raise(SIGUSR1);
+    return checks >= 5;
+  };
+  Trainer trainer = TwoThreads();
+  bool done = false;
+  while (!done && trainer.Step(&done).ok()) continue;
+  ASSERT_GE(handled.size(), 5u);
+  handled.resize(5);
+  EXPECT_EQ(handled, (std::vector<int>{0, 0, 1, 1, 1}));
+}
+
+TEST_F(TrainingThreadsTest, Cancel) {
+  int left = 3;
+  on_interrupt_check = [&] { return --left < 0; };
+  Trainer trainer = TwoThreads();
+  bool done = false;
+  EXPECT_TRUE(Fails(trainer.Step(&done), StatusCode::kCancelled, {"cancelled"}));
+  EXPECT_FALSE(done);
+  EXPECT_EQ(Tasks().size(), 1u);
+}
+
+TEST_F(TrainingThreadsTest, CancelInALaterStep) {
+  bool now = false;
+  on_interrupt_check = [&] { return now; };
+  Random random(46);
+  TrainingOptions options = Options(16, 100, 2);
+  options.interrupted = CheckInterrupt;
+  Trainer trainer(options, UniformVector(random, 16 * 5000));
+  bool done = false;
+  ASSERT_OK(trainer.Step(&done));
+  ASSERT_OK(trainer.Step(&done));
+  now = true;
+  EXPECT_TRUE(Fails(trainer.Step(&done), StatusCode::kCancelled));
+  EXPECT_EQ(Tasks().size(), 1u);
+}
+
+// A cancel must not wait: the time between two looks, and the work that a step does without any.
+TEST_F(TrainingThreadsTest, ChecksComeOften) {
+  Clock::time_point last = Clock::now();
+  Clock::duration longest{};
+  on_interrupt_check = [&] {
+    longest = std::max(longest, Clock::now() - last);
+    last = Clock::now();
+    return false;
+  };
+  Random random(47);
+  TrainingOptions options = Options(256, 64, 2);
+  options.interrupted = CheckInterrupt;
+  Trainer trainer(options, UniformVector(random, 256 * 20000));
+  for (bool done = false; !done;) ASSERT_OK(trainer.Step(&done));
+  // Some 20 ms are meant; sanitizers and busy machines get ten times as much as a cancel may take.
+  EXPECT_LT(longest, std::chrono::seconds(2));
+}
+
+}  // namespace
+}  // namespace ivfremote
