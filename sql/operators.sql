@@ -114,7 +114,7 @@ FROM (SELECT n, array_agg(cos(i * n)::real), array_agg(-cos(i * n)::real) FROM g
 -- A zero vector has no direction
 
 SELECT '{0,0}'::real[] <=> '{1,2}' AS left_zero, '{1,2}'::real[] <=> ARRAY[0, 0] AS right_zero,
-       '{0,0}'::real[] <-> '{3,4}' AS l2, '{0,-0}'::real[] <#> '{3,4}' AS negative_ip, l2_norm('{0,0}');
+       '{0,0}'::real[] <-> '{3,4}' AS l2, '{0,-0}'::real[] <#> '{3,4}' = 0 AS negative_ip, l2_norm('{0,0}');
 
 -- Symmetric, and usable in a sort and an aggregate
 

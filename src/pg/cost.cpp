@@ -72,6 +72,13 @@ IndexFigures Measured(Oid index_oid) {
   return figures;
 }
 
+bool IsHypothetical(const IndexOptInfo* index) {
+#ifdef IVFREMOTE_TEST_FAULTS
+  if (settings.test_hypothetical) return true;
+#endif
+  return index->hypothetical;
+}
+
 double ShareProbed(const IndexFigures& figures) {
   return figures.lists == 0 ? 1 : std::min(1.0, figures.probes / figures.lists);
 }
@@ -106,7 +113,7 @@ void AmCostEstimate(PlannerInfo* root, IndexPath* path, double loop_count, Cost*
   GenericCosts costs;
   MemSet(&costs, 0, sizeof costs);
   genericcostestimate(root, path, loop_count, &costs);
-  const IndexFigures figures = index->hypothetical ? Hypothetical(index->tuples) : Measured(index->indexoid);
+  const IndexFigures figures = IsHypothetical(index) ? Hypothetical(index->tuples) : Measured(index->indexoid);
 
   *startup = SearchCost(figures);
   // The scan ends with the lists it probes.

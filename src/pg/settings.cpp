@@ -81,6 +81,9 @@ void DefineSettings() {
   DefineCustomIntVariable("ivfremote.test_part_bytes", "Sets the size of the parts of new segments.", nullptr,
                           &settings.test_part_bytes, 0, 0, INT_MAX, PGC_USERSET, GUC_NOT_IN_SAMPLE | GUC_UNIT_BYTE,
                           nullptr, nullptr, nullptr);
+  DefineCustomBoolVariable("ivfremote.test_hypothetical", "Estimates every index as a hypothetical one.", nullptr,
+                           &settings.test_hypothetical, false, PGC_USERSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr,
+                           nullptr);
 #endif
   MarkGUCPrefixReserved("ivfremote");
 }

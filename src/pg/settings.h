@@ -15,6 +15,7 @@ struct Settings {
 #ifdef IVFREMOTE_TEST_FAULTS
   char* test_fault;
   int test_part_bytes;          // 0: the usual
+  bool test_hypothetical;       // the planner must do without the metapage
 #endif
 };
 

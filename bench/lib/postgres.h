@@ -1,0 +1,54 @@
+// The little of libpq that the benchmarks need. Errors are exceptions; the PG* environment variables say where to connect.
+#pragma once
+
+#include <libpq-fe.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/dataset.h"
+
+namespace ivfremote::bench {
+
+class Connection {
+ public:
+  Connection();
+
+  using Row = std::vector<std::string>;
+  // Runs statements; the rows of the last one, nulls as empty strings.
+  std::vector<Row> Query(const std::string& sql);
+  // The first column of its first row.
+  std::string Value(const std::string& sql);
+  double Number(const std::string& sql) { return std::stod(Value(sql)); }
+
+  // Names of the columns of the last Query.
+  const std::vector<std::string>& columns() const { return columns_; }
+
+  // COPY ... (FORMAT binary) into a table of (id integer, embedding real[]); ids from 0.
+  void CopyVectors(const std::string& table, const Vectors& rows);
+
+  // Prepares `SELECT id FROM <table> ORDER BY embedding <-> $1 LIMIT 10` once for all plans.
+  void PrepareSearch(const std::string& table);
+  // Runs it: parameter and result are binary.
+  std::vector<int32_t> Search(const float* query, size_t dimensions);
+
+ private:
+  struct Finish {
+    void operator()(PGconn* connection) const { PQfinish(connection); }
+  };
+  struct Clear {
+    void operator()(PGresult* result) const { PQclear(result); }
+  };
+  using Result = std::unique_ptr<PGresult, Clear>;
+
+  Result Check(PGresult* result);
+  [[noreturn]] void ThrowError();
+
+  std::unique_ptr<PGconn, Finish> connection_;
+  std::vector<std::string> columns_;
+};
+
+inline constexpr size_t kNeighbours = 10;  // the LIMIT
+
+}  // namespace ivfremote::bench

@@ -1,0 +1,226 @@
+// Pages of an index whose bytes are wrong: everything is refused, or harmless.
+#include <set>
+
+#include "core/page_format.h"
+#include "core/routing.h"
+#include "fuzz_input.h"
+
+namespace ivfremote {
+namespace {
+
+void RequireRefusal(const Status& status) {
+  REQUIRE(status.code() == StatusCode::kCorrupt || status.code() == StatusCode::kUnsupported);
+  REQUIRE(!status.message().empty());
+}
+
+void FuzzSpecial(FuzzInput* input) {
+  const auto kind = static_cast<PageKind>(input->TakeBetween(1, 6));
+  PageSpecial valid{};
+  valid.magic = PageSpecial::kMagic;
+  valid.kind = static_cast<uint16_t>(kind);
+  valid.owner = 5;
+  std::vector<std::byte> bytes(sizeof valid);
+  Store(bytes.data(), valid);
+  input->Spoil(&bytes);
+  const auto special = Load<PageSpecial>(bytes.data());
+  const Status status = CheckPage(special, kind, 5);
+  if (!status.ok()) return RequireRefusal(status);
+  REQUIRE(special.kind == valid.kind && special.owner == 5);
+  REQUIRE(special.used <= kPayloadBytes);
+  if (kind == PageKind::kTree) REQUIRE(special.used * sizeof(TreeEntry) <= kPayloadBytes);
+}
+
+void RequireUsable(const StreamRef& ref) { REQUIRE((ref.root == kNoBlock) == (ref.bytes == 0) && ref.depth <= 4); }
+
+void FuzzMeta(FuzzInput* input) {
+  MetaPage valid;
+  valid.dimensions = 4;
+  valid.next_id = 10;
+  valid.routing_id = 1;
+  valid.routing = {3, 0, 100};
+  valid.list_count = 2;
+  valid.current = {2, 2, 0, 4, 0};
+  valid.segment_count = 2;
+  for (uint32_t i = 0; i < 2; ++i) {
+    valid.segments[i].id = 3 + i;
+    valid.segments[i].list_count = 2;
+    valid.segments[i].bytes = 1000;
+    valid.segments[i].directory = {5, 0, 100};
+    valid.segments[i].data = {6, 0, 1000};
+  }
+  std::vector<std::byte> payload(kPayloadBytes);
+  Store(payload.data(), valid);
+  input->Spoil(&payload);
+  const ExactCopy copy(payload);
+  MetaPage meta;
+  const Status status = DecodeMetaPage(copy.bytes(), &meta);
+  if (!status.ok()) return RequireRefusal(status);
+  REQUIRE(meta.dimensions <= kMaxDimensions && meta.list_count <= kMaxLists);
+  REQUIRE(meta.segment_count <= MetaPage::kMaxSegments);
+  REQUIRE(!meta.trained() || (meta.list_count > 0 && meta.dimensions > 0));
+  REQUIRE(strnlen(meta.server, sizeof meta.server) < sizeof meta.server);
+  for (const PendingGeneration* generation : {&meta.current, &meta.sealed}) {
+    if (generation->id == 0) continue;
+    REQUIRE(generation->id < meta.next_id);
+    REQUIRE(generation->group_count >= 1 && generation->group_count <= kMaxPendingGroups);
+    REQUIRE(PendingGroupOf(meta.list_count == 0 ? 0 : meta.list_count - 1, meta.list_count, generation->group_count) <
+            generation->group_count);
+  }
+  RequireUsable(meta.routing);
+  RequireUsable(meta.recall_curve);
+  for (uint32_t i = 0; i < meta.segment_count; ++i) {
+    const SegmentEntry& segment = meta.segments[i];
+    REQUIRE(segment.id > 0 && segment.id < meta.next_id && segment.list_count > 0);
+    for (const StreamRef* ref : {&segment.directory, &segment.tid_map, &segment.data}) RequireUsable(*ref);
+    if (segment.place == SegmentPlace::kPages) REQUIRE(segment.data.bytes == segment.bytes);
+  }
+}
+
+void FuzzTidMap(FuzzInput* input) {
+  TidMapBuilder builder;
+  uint32_t block = input->Take<uint32_t>() % kNoBlock;
+  for (uint32_t i = input->TakeBetween(0, 30); i > 0 && block < kNoBlock; --i) {
+    if (builder.Add({block, static_cast<uint16_t>(input->TakeBetween(1, 300))})) break;
+    block += std::min(input->TakeBetween(0, 9), kNoBlock - block);
+  }
+  builder.Finish();
+  TidMapBuilder::Page page = builder.TakePage();
+  page.payload.resize(kPayloadBytes);
+  uint32_t entries = page.entries;
+  if (input->Take<uint8_t>() >= 200) entries = input->Take<uint16_t>() % 2100;
+  // Mostly what matters is near the start, and the last bitmaps.
+  std::vector<std::byte> start(page.payload.begin(), page.payload.begin() + 200);
+  input->Spoil(&start);
+  std::copy(start.begin(), start.end(), page.payload.begin());
+
+  ExactCopy payload(page.payload);
+  const Status status = CheckTidMapPage(payload.bytes(), entries);
+  if (!status.ok()) return RequireRefusal(status);
+  std::set<Tid> tids;
+  Tid previous{};
+  const uint32_t none = VisitTidMap(payload.mutable_bytes(), entries, [&](Tid tid) {
+    REQUIRE(tid.offset >= 1 && tid.offset <= 2048 && tid.block < kNoBlock);
+    REQUIRE(tids.empty() || previous < tid);
+    previous = tid;
+    tids.insert(tid);
+    return false;
+  });
+  REQUIRE(none == 0 && SameBytes(payload.bytes(), page.payload));
+  for (const Tid& tid : tids) {
+    REQUIRE(TidMapContains(payload.bytes(), entries, tid));
+    for (const Tid& other : {Tid{tid.block, static_cast<uint16_t>(tid.offset + 1)}, Tid{tid.block + 1, tid.offset}})
+      REQUIRE(TidMapContains(payload.bytes(), entries, other) == tids.contains(other));
+  }
+  uint32_t odd = 0;
+  REQUIRE(VisitTidMap(payload.mutable_bytes(), entries, [&](Tid tid) {
+            odd += tid.offset % 2;
+            return tid.offset % 2 == 1;
+          }) == odd);
+  for (const Tid& tid : tids) REQUIRE(TidMapContains(payload.bytes(), entries, tid) == (tid.offset % 2 == 0));
+  REQUIRE(CheckTidMapPage(payload.bytes(), entries).ok());
+}
+
+// Ranks with the bytes in pieces of `piece`; false when they are refused.
+bool Rank(Bytes bytes, Metric metric, const std::vector<float>& query, size_t piece, std::vector<uint32_t>* lists) {
+  ListRanker ranker(metric, query.data(), static_cast<uint32_t>(query.size()));
+  for (size_t at = 0; at < bytes.size(); at += piece) {
+    const ExactCopy copy(bytes.subspan(at, std::min(piece, bytes.size() - at)));
+    const Status status = ranker.Feed(copy.bytes());
+    if (!status.ok()) return RequireRefusal(status), false;
+  }
+  const Status status = ranker.Best(~0u, lists);
+  uint32_t nearest = ~0u;
+  const Status nearest_status = ranker.Nearest(&nearest);
+  REQUIRE(status.ok() == nearest_status.ok());
+  if (!status.ok()) return RequireRefusal(status), false;
+  REQUIRE(nearest < lists->size());
+  std::vector<uint32_t> best;
+  REQUIRE(ranker.Best(2, &best).ok());
+  REQUIRE(best.size() == std::min<size_t>(2, lists->size()));
+  return true;
+}
+
+void FuzzRouting(FuzzInput* input) {
+  Routing valid;
+  valid.dimensions = input->TakeBetween(1, 5);
+  valid.metric = static_cast<Metric>(input->Take<uint8_t>() % 3);
+  const uint32_t lists = input->TakeBetween(1, 40);
+  const uint32_t groups = input->TakeBetween(1, std::min(lists, 5u));
+  valid.mean.assign(valid.dimensions, 0.25f);
+  valid.radii.assign(lists, 1.0f);
+  for (uint32_t g = 0; g <= groups; ++g) valid.group_first.push_back(lists * g / groups);
+  valid.group_centroids.assign(groups * valid.dimensions, 0.0f);
+  for (uint32_t i = 0; i < lists * valid.dimensions; ++i) valid.centroids.push_back(static_cast<float>(i % 7));
+  std::vector<float> query(valid.dimensions);
+  for (float& x : query) x = static_cast<float>(input->Take<int8_t>());
+  const size_t piece = 64 + 4 * input->TakeBetween(0, 300);
+  const Metric metric = valid.metric;
+  std::vector<std::byte> bytes = valid.Encode();
+  if (input->Take<uint8_t>() >= 240) bytes.resize(4 * (input->Take<uint16_t>() % (bytes.size() / 4 + 10)));
+  input->Spoil(&bytes);
+  // A header that promises very many lists is refused only when they don't come; it costs memory until then.
+  if (bytes.size() >= 24 && Load<uint32_t>(&bytes[20]) > 5000) Store<uint32_t>(&bytes[20], 5000);
+
+  const ExactCopy copy(bytes);
+  Routing routing;
+  const Status status = DecodeRouting(copy.bytes(), &routing);
+  if (status.ok()) {
+    REQUIRE(SameBytes(Bytes(routing.Encode()).subspan(RoutingHeader::kBytes), Bytes(bytes).subspan(RoutingHeader::kBytes)));
+    REQUIRE(routing.group_first.front() == 0 && routing.group_first.back() == routing.list_count());
+    REQUIRE(std::is_sorted(routing.group_first.begin(), routing.group_first.end()));
+  } else {
+    RequireRefusal(status);
+  }
+  std::vector<uint32_t> whole;
+  std::vector<uint32_t> pieces;
+  const bool ranked = Rank(bytes, metric, query, std::max<size_t>(bytes.size(), 1), &whole);
+  REQUIRE(Rank(bytes, metric, query, piece, &pieces) == ranked);
+  if (!ranked) return;
+  // Each list once, however the bytes came.
+  for (auto* order : {&whole, &pieces}) {
+    std::sort(order->begin(), order->end());
+    for (uint32_t i = 0; i < order->size(); ++i) REQUIRE((*order)[i] == i);
+  }
+  REQUIRE(whole.size() == pieces.size());
+}
+
+void FuzzPending(FuzzInput* input) {
+  const uint32_t dimensions = input->TakeBetween(1, kMaxDimensions);
+  const PendingLayout layout = PendingLayoutFor(dimensions);
+  REQUIRE(layout.rows_per_page >= 1 && layout.RowOffset(layout.rows_per_page) <= kPayloadBytes);
+  REQUIRE(layout.wide || layout.row_bytes == sizeof(PendingRow) + dimensions * sizeof(float));
+  const uint32_t used = input->Take<uint32_t>();
+  const Status status = CheckPendingPage(layout, used);
+  if (!status.ok()) return RequireRefusal(status);
+  REQUIRE(uint64_t{used} * layout.row_bytes <= kPayloadBytes);
+  const uint32_t lists = 1 + input->Take<uint32_t>() % kMaxLists;
+  const uint32_t groups = input->TakeBetween(1, kMaxPendingGroups);
+  const uint32_t list = input->Take<uint32_t>() % lists;
+  REQUIRE(PendingGroupOf(list, lists, groups) < groups);
+  REQUIRE(list == 0 || PendingGroupOf(list - 1, lists, groups) <= PendingGroupOf(list, lists, groups));
+}
+
+}  // namespace
+}  // namespace ivfremote
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace ivfremote;
+  FuzzInput input(data, size);
+  switch (input.Take<uint8_t>() % 5) {
+    case 0:
+      FuzzSpecial(&input);
+      break;
+    case 1:
+      FuzzMeta(&input);
+      break;
+    case 2:
+      FuzzTidMap(&input);
+      break;
+    case 3:
+      FuzzRouting(&input);
+      break;
+    default:
+      FuzzPending(&input);
+  }
+  return 0;
+}

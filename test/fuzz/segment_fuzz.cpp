@@ -1,0 +1,189 @@
+// Bytes of a segment from outside: whatever they are, decoders refuse them or give something that can be used.
+//
+// Checksums are made to fit where a checksum would stop the fuzzer, so that everything behind them is reached.
+#include <cstddef>
+
+#include "core/checksum.h"
+#include "core/fetch_plan.h"
+#include "core/search.h"
+#include "core/segment_format.h"
+#include "fuzz_input.h"
+
+namespace ivfremote {
+namespace {
+
+void RequireRefusal(const Status& status) {
+  REQUIRE(status.code() == StatusCode::kCorrupt || status.code() == StatusCode::kUnsupported);
+  REQUIRE(!status.message().empty());
+}
+
+// The valid structure, or nothing of it, with the input's changes.
+std::vector<std::byte> Spoiled(std::vector<std::byte> valid, FuzzInput* input) {
+  const uint8_t choice = input->Take<uint8_t>();
+  if (choice == 255) return {input->rest().begin(), input->rest().end()};
+  if (choice >= 240) valid.resize(input->Take<uint16_t>() % (valid.size() + 100));
+  input->Spoil(&valid);
+  return valid;
+}
+
+void FuzzHeader(FuzzInput* input) {
+  SegmentHeader valid;
+  valid.dimensions = 3;
+  valid.list_count = 2;
+  std::vector<std::byte> bytes = Spoiled(EncodeSegmentHeader(valid), input);
+  if (bytes.size() >= SegmentHeader::kBytes) Store(&bytes[124], Crc32c(Bytes(bytes).first(124)));
+  SegmentHeader header;
+  const Status status = DecodeSegmentHeader(ExactCopy(bytes).bytes(), &header);
+  if (!status.ok()) return RequireRefusal(status);
+  REQUIRE(header.dimensions >= 1 && header.dimensions <= kMaxDimensions);
+  REQUIRE(header.list_count >= 1 && header.list_count <= kMaxLists);
+  // Nothing but reserved bytes (27, and 88 on) was ignored.
+  const std::vector<std::byte> again = EncodeSegmentHeader(header);
+  REQUIRE(SameBytes(Bytes(again).first(27), Bytes(bytes).first(27)));
+  REQUIRE(SameBytes(Bytes(again).subspan(28, 60), Bytes(bytes).subspan(28, 60)));
+}
+
+void FuzzTrailer(FuzzInput* input) {
+  const uint64_t segment_bytes = input->Take<uint64_t>();
+  SegmentTrailer valid;
+  valid.routing_offset = segment_bytes / 2;
+  valid.directory_offset = segment_bytes;
+  std::vector<std::byte> bytes = Spoiled(EncodeSegmentTrailer(valid), input);
+  if (bytes.size() >= SegmentTrailer::kBytes)
+    Store(&bytes[52], Crc32c(Bytes(bytes).subspan(56, 8), Crc32c(Bytes(bytes).first(52))));
+  SegmentTrailer trailer;
+  const Status status = DecodeSegmentTrailer(ExactCopy(bytes).bytes(), segment_bytes, &trailer);
+  if (!status.ok()) return RequireRefusal(status);
+  REQUIRE(trailer.routing_bytes <= segment_bytes && trailer.routing_offset <= segment_bytes - trailer.routing_bytes);
+  REQUIRE(trailer.directory_bytes <= segment_bytes &&
+          trailer.directory_offset <= segment_bytes - trailer.directory_bytes);
+  REQUIRE(SameBytes(Bytes(EncodeSegmentTrailer(trailer)).first(48), Bytes(bytes).first(48)));
+}
+
+// Whatever blocks a directory gives, each is read in exactly one range, within the segment.
+void RequirePlannable(const Directory& directory, uint64_t segment_bytes, FuzzInput* input) {
+  std::vector<BlockEntry> blocks;
+  for (uint32_t list = 0; list < directory.lists.size(); ++list)
+    for (uint32_t i = 0; i < directory.lists[list].block_count; ++i) {
+      const BlockEntry& block = directory.blocks[directory.lists[list].first_block + i];
+      REQUIRE(CheckBlockEntry(block, list, segment_bytes).ok());
+      blocks.push_back(block);
+    }
+  std::sort(blocks.begin(), blocks.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
+  FetchPlanOptions options;
+  options.max_gap_bytes = input->Take<uint32_t>();
+  options.max_range_bytes = input->Take<uint32_t>();
+  options.part_bytes = input->Take<uint32_t>();
+  uint32_t next = 0;
+  for (const PlannedRange& range : PlanRanges(blocks, options)) {
+    REQUIRE(range.first_block == next && range.block_count > 0);
+    next += range.block_count;
+    REQUIRE(range.offset <= segment_bytes && range.length <= segment_bytes - range.offset);
+    for (uint32_t i = range.first_block; i < next; ++i) {
+      REQUIRE(blocks[i].offset >= range.offset);
+      REQUIRE(blocks[i].offset + blocks[i].length <= range.offset + range.length);
+    }
+  }
+  REQUIRE(next == blocks.size());
+}
+
+void FuzzDirectory(FuzzInput* input) {
+  const uint64_t segment_bytes = 4096 + input->Take<uint64_t>() % (uint64_t{1} << input->TakeBetween(0, 63));
+  FuzzInput choices = *input;
+  Directory valid;
+  valid.lists = {{0, 2}, {0, 0}, {2, 1}, {3, 1}};
+  valid.blocks = {{128, 640, 10, 0, 0, 0, 0}, {768, 64, 1, 0, 0, 0, 0}, {832, 640, 9, 0, 2, 2, 0}, {1600, 64, 1, 0, 3, 0, 0}};
+  const std::vector<std::byte> bytes = Spoiled(EncodeDirectory(valid), input);
+  const ExactCopy copy(bytes);
+  Directory directory;
+  const Status status = DecodeDirectory(copy.bytes(), segment_bytes, &directory);
+  DirectoryHeader header;
+  const Status header_status = DecodeDirectoryHeader(copy.bytes(), &header);
+  if (!status.ok()) RequireRefusal(status);
+  if (!header_status.ok()) return RequireRefusal(header_status);
+  if (!status.ok()) return;
+  REQUIRE(header.list_count == directory.lists.size() && header.block_count == directory.blocks.size());
+  REQUIRE(header.EncodedBytes() == bytes.size());
+  REQUIRE(SameBytes(Bytes(EncodeDirectory(directory)).subspan(64), Bytes(bytes).subspan(64)));
+  RequirePlannable(directory, segment_bytes, &choices);
+}
+
+// A block as it reaches a scan: through Search, as part of a range with room around it.
+void SearchBlock(Bytes block, uint32_t dimensions, BlockEntry entry, Metric metric, bool decodes) {
+  const std::vector<float> query(dimensions, 0.5f);
+  SegmentEntry segment{};
+  segment.place = SegmentPlace::kPages;
+  Search search(metric, query.data(), dimensions, {});
+  const uint16_t number = search.AddSegment(segment, {entry});
+  const ExactCopy range(block);
+  const Status status = search.Deliver(number, 0, range.bytes());
+  REQUIRE(status.ok() == decodes);
+  if (!decodes) return RequireRefusal(status);
+  search.StartOrder();
+  uint32_t rows = 0;
+  Candidate previous{};
+  for (Candidate candidate; search.Next(&candidate); previous = candidate, ++rows) {
+    REQUIRE(candidate.distance == candidate.distance);
+    if (rows > 0) REQUIRE(previous.distance < candidate.distance ||
+                          (previous.distance == candidate.distance && previous.tid() <= candidate.tid()));
+  }
+  REQUIRE(rows == entry.rows);
+}
+
+void FuzzBlock(FuzzInput* input) {
+  const uint32_t dimensions = input->TakeBetween(1, 9);
+  const auto metric = static_cast<Metric>(input->Take<uint8_t>() % 3);
+  const uint32_t rows = input->TakeBetween(1, 20);
+  BlockBuilder builder(dimensions);
+  for (uint32_t i = 0; i < rows; ++i) {
+    std::vector<float> row(dimensions, static_cast<float>(i));
+    builder.Add({i, static_cast<uint16_t>(i)}, row.data());
+  }
+  std::vector<std::byte> bytes = builder.Finish(3, 4);
+  BlockEntry entry{0, 0, rows, 0, 3, 4, 0};
+  if (input->Take<uint8_t>() >= 250) entry.rows = input->Take<uint32_t>();
+  bytes = Spoiled(std::move(bytes), input);
+  entry.length = static_cast<uint32_t>(bytes.size());
+  entry.crc = Crc32c(bytes);
+  const ExactCopy copy(bytes);
+  BlockView view;
+  const Status status = DecodeBlock(copy.bytes(), dimensions, entry, &view);
+  if (status.ok()) {
+    REQUIRE(view.rows() == entry.rows);
+    REQUIRE(uint64_t{view.rows()} * (dimensions * sizeof(float)) <= bytes.size());
+    const auto* first = reinterpret_cast<const std::byte*>(view.row(0));
+    REQUIRE(first >= copy.bytes().data() && first < copy.bytes().data() + copy.bytes().size());
+    Tid tids{};
+    for (uint32_t i = 0; i < view.rows(); ++i) tids = std::max(tids, view.tid(i));
+    REQUIRE(tids >= view.tid(0));
+  } else {
+    RequireRefusal(status);
+  }
+  SearchBlock(bytes, dimensions, entry, metric, status.ok());
+  // One wrong bit, and the checksum says so.
+  if (bytes.empty()) return;
+  bytes[bytes.size() / 2] ^= std::byte{1};
+  REQUIRE(DecodeBlock(ExactCopy(bytes).bytes(), dimensions, entry, &view).code() == StatusCode::kCorrupt);
+}
+
+}  // namespace
+}  // namespace ivfremote
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace ivfremote;
+  FuzzInput input(data, size);
+  switch (input.Take<uint8_t>() % 4) {
+    case 0:
+      FuzzHeader(&input);
+      break;
+    case 1:
+      FuzzTrailer(&input);
+      break;
+    case 2:
+      FuzzDirectory(&input);
+      break;
+    default:
+      FuzzBlock(&input);
+  }
+  return 0;
+}
