@@ -7,17 +7,6 @@
 \i :file
 \set file :include /store.sql
 \i :file
--- What an error says, with its SQLSTATE.
-CREATE FUNCTION attempt(command text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-  state text; message text; detail text; hint text;
-BEGIN
-  EXECUTE command;
-  RETURN 'done';
-EXCEPTION WHEN OTHERS THEN
-  GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-  RETURN concat_ws(' | ', state, message, nullif(detail, ''), nullif(hint, ''));
-END $$;
 \set ECHO all
 
 -- Options of servers

@@ -1,5 +1,6 @@
 #include "lib/dataset.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <memory>

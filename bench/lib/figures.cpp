@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
-#include <exception>
 #include <numeric>
 
 namespace ivfremote::bench {
@@ -34,18 +33,5 @@ void Figures::Add(const std::string& key, double value, int decimals) {
 }
 
 void Figures::Print() const { std::printf("%s\n", line_.c_str()); }
-
-int RunCommand(void (*body)()) {
-  // Lines appear as they are written, also through a pipe.
-  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
-  try {
-    body();
-    return 0;
-  } catch (const std::exception& error) {
-    std::fflush(stdout);
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
-}
 
 }  // namespace ivfremote::bench

@@ -36,7 +36,4 @@ class Figures {
   std::string line_;
 };
 
-// Runs a command's body; says what went wrong and returns 1 if it throws.
-int RunCommand(void (*body)());
-
 }  // namespace ivfremote::bench

@@ -1,4 +1,5 @@
-// The little of libpq that the benchmarks need. Errors are exceptions; the PG* environment variables say where to connect.
+// The little of libpq that the benchmarks need. Errors are exceptions; the PG* environment variables say where to
+// connect.
 #pragma once
 
 #include <libpq-fe.h>

@@ -2,7 +2,7 @@
 CREATE FUNCTION through_table(source text, op text, query real[], k int, OUT ids int[], OUT distances float8[])
   LANGUAGE plpgsql SET ivfremote.enable_scan = off SET enable_seqscan = on AS $$
 BEGIN
-  EXECUTE format('SELECT array_agg(id), array_agg(d) FROM (SELECT id, v %s $1 AS d FROM %s ORDER BY v %1$s $1 LIMIT %s) s',
+  EXECUTE format('SELECT array_agg(id), array_agg(d) FROM (SELECT id, v %1$s $1 AS d FROM %2$s ORDER BY v %1$s $1 LIMIT %3$s) s',
                  op, source, k)
     INTO ids, distances USING query;
 END $$;
@@ -20,7 +20,7 @@ BEGIN
   IF plan !~ 'Index Scan using' THEN
     RAISE 'not through an index: %', plan;
   END IF;
-  EXECUTE format('SELECT array_agg(id), array_agg(d) FROM (SELECT id, v %s $1 AS d FROM %s ORDER BY v %1$s $1 LIMIT %s) s',
+  EXECUTE format('SELECT array_agg(id), array_agg(d) FROM (SELECT id, v %1$s $1 AS d FROM %2$s ORDER BY v %1$s $1 LIMIT %3$s) s',
                  op, source, k)
     INTO ids, distances USING query;
 END $$;

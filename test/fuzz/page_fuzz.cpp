@@ -165,7 +165,8 @@ void FuzzRouting(FuzzInput* input) {
   Routing routing;
   const Status status = DecodeRouting(copy.bytes(), &routing);
   if (status.ok()) {
-    REQUIRE(SameBytes(Bytes(routing.Encode()).subspan(RoutingHeader::kBytes), Bytes(bytes).subspan(RoutingHeader::kBytes)));
+    REQUIRE(
+        SameBytes(Bytes(routing.Encode()).subspan(RoutingHeader::kBytes), Bytes(bytes).subspan(RoutingHeader::kBytes)));
     REQUIRE(routing.group_first.front() == 0 && routing.group_first.back() == routing.list_count());
     REQUIRE(std::is_sorted(routing.group_first.begin(), routing.group_first.end()));
   } else {

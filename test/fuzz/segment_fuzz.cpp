@@ -92,7 +92,8 @@ void FuzzDirectory(FuzzInput* input) {
   FuzzInput choices = *input;
   Directory valid;
   valid.lists = {{0, 2}, {0, 0}, {2, 1}, {3, 1}};
-  valid.blocks = {{128, 640, 10, 0, 0, 0, 0}, {768, 64, 1, 0, 0, 0, 0}, {832, 640, 9, 0, 2, 2, 0}, {1600, 64, 1, 0, 3, 0, 0}};
+  valid.blocks = {
+      {128, 640, 10, 0, 0, 0, 0}, {768, 64, 1, 0, 0, 0, 0}, {832, 640, 9, 0, 2, 2, 0}, {1600, 64, 1, 0, 3, 0, 0}};
   const std::vector<std::byte> bytes = Spoiled(EncodeDirectory(valid), input);
   const ExactCopy copy(bytes);
   Directory directory;
@@ -124,8 +125,9 @@ void SearchBlock(Bytes block, uint32_t dimensions, BlockEntry entry, Metric metr
   Candidate previous{};
   for (Candidate candidate; search.Next(&candidate); previous = candidate, ++rows) {
     REQUIRE(candidate.distance == candidate.distance);
-    if (rows > 0) REQUIRE(previous.distance < candidate.distance ||
-                          (previous.distance == candidate.distance && previous.tid() <= candidate.tid()));
+    if (rows > 0)
+      REQUIRE(previous.distance < candidate.distance ||
+              (previous.distance == candidate.distance && previous.tid() <= candidate.tid()));
   }
   REQUIRE(rows == entry.rows);
 }

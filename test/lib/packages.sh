@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what is missing of packages.txt (or of the packages named as arguments), without creating a main cluster.
-# Prints the command first; when not root, stops there.
+# Installs what is missing of packages.txt (or of the packages and lists named as arguments; a list has a slash in its
+# name), without creating a main cluster. Prints the command first; when not root, stops there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -9,11 +9,18 @@ if ! command -v dpkg-query >/dev/null; then
     exit 0
 fi
 
-wanted=("$@")
-if [ $# = 0 ]; then
-    # A server chosen by PG_CONFIG need not be a package.
-    mapfile -t wanted < <(sed -E "s/#.*//; /^ *$/d; ${PG_CONFIG:+/^postgresql-/d}" packages.txt)
-fi
+[ $# -gt 0 ] || set -- ./packages.txt
+wanted=()
+for argument in "$@"; do
+    case $argument in
+        */*)
+            # A server chosen by PG_CONFIG need not be a package.
+            list=$(sed -E "s/#.*//; /^ *$/d; ${PG_CONFIG:+/^postgresql-/d}" "$argument")
+            mapfile -t -O ${#wanted[@]} wanted <<<"$list"
+            ;;
+        *) wanted+=("$argument") ;;
+    esac
+done
 installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${wanted[@]}" 2>/dev/null | sed -n 's/ installed$//p') || true
 missing=()
 for package in "${wanted[@]}"; do

@@ -155,7 +155,8 @@ TEST(Assignment, ResultsDoNotDependOnTheBatches) {
   const std::vector<uint32_t> lists = Assign(&whole, 16, rows);
   Assigner single(&routing);
   for (size_t i = 0; i < lists.size(); ++i) {
-    std::vector<float> row(rows.begin() + static_cast<ptrdiff_t>(i * 16), rows.begin() + static_cast<ptrdiff_t>(i * 16 + 16));
+    std::vector<float> row(rows.begin() + static_cast<ptrdiff_t>(i * 16),
+                           rows.begin() + static_cast<ptrdiff_t>(i * 16 + 16));
     uint32_t list = ~0u;
     single.Assign(row.data(), 1, &list);
     ASSERT_EQ(list, lists[i]) << i;
@@ -164,7 +165,8 @@ TEST(Assignment, ResultsDoNotDependOnTheBatches) {
 
 TEST(Assignment, HugeValuesGetAValidList) {
   Random random(33);
-  const float values[] = {0.0f, -0.0f, 1e-45f, 1.0f, 1e15f, -1e19f, 1e20f, 1e30f, -1e30f, 3e38f, -3e38f, FLT_MAX, -FLT_MAX};
+  const float values[] = {0.0f,  -0.0f,  1e-45f, 1.0f,   1e15f,   -1e19f,  1e20f,
+                          1e30f, -1e30f, 3e38f,  -3e38f, FLT_MAX, -FLT_MAX};
   const auto some = [&](size_t n) {
     std::vector<float> v(n);
     for (float& x : v) x = values[Below(random, std::size(values))];

@@ -5,6 +5,7 @@
 #include <cfloat>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "support.h"
 
@@ -146,7 +147,8 @@ TEST_P(DistanceTest, UnalignedRows) {
   const std::vector<float> a = UniformVector(random, 200);
   const std::vector<float> b = UniformVector(random, 200);
   for (size_t start = 0; start < 20; ++start) {
-    const std::vector<float> x(a.begin() + static_cast<ptrdiff_t>(start), a.begin() + static_cast<ptrdiff_t>(start + 77));
+    const std::vector<float> x(a.begin() + static_cast<ptrdiff_t>(start),
+                               a.begin() + static_cast<ptrdiff_t>(start + 77));
     const std::vector<float> y(b.begin() + 3, b.begin() + 80);
     EXPECT_EQ(SquaredL2(&a[start], &b[3], 77), SquaredL2(x.data(), y.data(), 77)) << start;
   }
@@ -176,7 +178,8 @@ TEST_P(DistanceTest, Cosine) {
       const long double similarity = ReferenceInnerProduct(a, b).value /
                                      std::sqrt(ReferenceInnerProduct(a, a).value * ReferenceInnerProduct(b, b).value);
       const double distance = CosineDistance(a.data(), SquaredNorm(a.data(), n), b.data(), n);
-      EXPECT_NEAR(distance, static_cast<double>(1 - similarity), static_cast<double>(n + 8) * 0x1p-52) << n << ' ' << scale;
+      EXPECT_NEAR(distance, static_cast<double>(1 - similarity), static_cast<double>(n + 8) * 0x1p-52)
+          << n << ' ' << scale;
       EXPECT_GE(distance, 0);
       EXPECT_LE(distance, 2);
     }
@@ -237,6 +240,32 @@ TEST_P(DistanceTest, OnlyAZeroQueryUnderCosineIsUnordered) {
   EXPECT_TRUE(Scorer(Metric::kCosine, tiny, 2).ordered());
   EXPECT_TRUE(Scorer(Metric::kL2, zero, 2).ordered());
   EXPECT_TRUE(Scorer(Metric::kInnerProduct, zero, 2).ordered());
+}
+
+TEST_P(DistanceTest, AllFinite) {
+  const float finite[] = {0.0f, -0.0f, 1e-45f, 1.0f, FLT_MAX, -FLT_MAX};
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(AllFinite(finite, 0));
+  for (size_t n : Lengths()) {
+    std::vector<float> values(n);
+    for (size_t i = 0; i < n; ++i) values[i] = finite[i % std::size(finite)];
+    EXPECT_TRUE(AllFinite(values.data(), n)) << n;
+    const size_t step = n <= 100 ? 1 : 499;
+    for (size_t at = 0; at < n; at += step) {
+      for (float bad : {kInfinity, -kInfinity, kNaN, -kNaN}) {
+        const float good = std::exchange(values[at], bad);
+        ASSERT_FALSE(AllFinite(values.data(), n)) << bad << " at " << at << " of " << n;
+        values[at] = good;
+      }
+    }
+    // Values that would cancel each other.
+    if (n >= 2) {
+      values[0] = kInfinity;
+      values[n - 1] = -kInfinity;
+      EXPECT_FALSE(AllFinite(values.data(), n));
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryTarget, DistanceTest, testing::ValuesIn(hwy::SupportedAndGeneratedTargets()),

@@ -76,8 +76,7 @@ TEST(FetchPlan, NoRangeCrossesAPart) {
 
 TEST(FetchPlan, FarIntoALargeSegment) {
   const uint64_t far = uint64_t{1} << 40;
-  EXPECT_EQ(Plan({{far, 64}, {far + 64, 64}, {far * 2, 64}}, {}),
-            (Ranges{{far, 128, 0, 2}, {far * 2, 64, 2, 1}}));
+  EXPECT_EQ(Plan({{far, 64}, {far + 64, 64}, {far * 2, 64}}, {}), (Ranges{{far, 128, 0, 2}, {far * 2, 64, 2, 1}}));
 }
 
 TEST(FetchPlan, Property) {
@@ -118,10 +117,10 @@ TEST(FetchPlan, Property) {
       // No two ranges that could have been one.
       if (i == 0) continue;
       const Range& previous = ranges[i - 1];
-      const bool mergeable =
-          range.offset - (previous.offset + previous.length) <= options.max_gap_bytes &&
-          blocks[range.first_block].first + blocks[range.first_block].second - previous.offset <= options.max_range_bytes &&
-          (part_bytes == 0 || previous.offset / part_bytes == range.offset / part_bytes);
+      const bool mergeable = range.offset - (previous.offset + previous.length) <= options.max_gap_bytes &&
+                             blocks[range.first_block].first + blocks[range.first_block].second - previous.offset <=
+                                 options.max_range_bytes &&
+                             (part_bytes == 0 || previous.offset / part_bytes == range.offset / part_bytes);
       ASSERT_FALSE(mergeable);
     }
     ASSERT_EQ(next_block, blocks.size());

@@ -95,9 +95,24 @@ TEST_F(FileStoreTest, HiddenDirectoriesHoldNoObjects) {
 
 TEST_F(FileStoreTest, KeysThatAreNoNames) {
   WriteFile("secret", "outside the root");
-  const std::string keys[] = {"",     "/",     "/a",      "a/",      "a//b",        ".",      "..",     "../secret",
-                              "a/..", "a/../b", "a/./b",  ".hidden", "a/.hidden/b", "...",    "../../secret",
-                              "/etc/passwd", std::string("a\0b", 3), std::string("a/\0", 3)};
+  const std::string keys[] = {"",
+                              "/",
+                              "/a",
+                              "a/",
+                              "a//b",
+                              ".",
+                              "..",
+                              "../secret",
+                              "a/..",
+                              "a/../b",
+                              "a/./b",
+                              ".hidden",
+                              "a/.hidden/b",
+                              "...",
+                              "../../secret",
+                              "/etc/passwd",
+                              std::string("a\0b", 3),
+                              std::string("a/\0", 3)};
   for (const std::string& key : keys) {
     std::unique_ptr<Upload> upload;
     EXPECT_TRUE(Fails(store_.Create(key, &upload), StatusCode::kInvalid)) << key;
@@ -226,7 +241,9 @@ TEST_F(FileStoreTest, ObjectThatShrinksWhileItIsRead) {
 
 // An abandoned wave, upload or failed read must not keep files open: a backend lives long.
 TEST_F(FileStoreTest, NoFileStaysOpen) {
-  const auto open_files = [] { return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator()); };
+  const auto open_files = [] {
+    return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
+  };
   ASSERT_OK(Put(&store_, "a/b", std::string(4 << 20, 'x')));
   const auto before = open_files();
   for (int i = 0; i < 3; ++i) {

@@ -63,13 +63,13 @@ TEST(ObjectKey, Invalid) {
       kIncarnation + "/" + kIndex,
       directory,
       directory + ".seg",
-      directory + kName,                       // no extension
+      directory + kName,  // no extension
       directory + kName + "seg",
       directory + kName + ".se",
       directory + kName + ".segment",
       directory + kName + ".SEG",
       directory + kName + ".tmp",
-      kKey + ".",                              // parts are numbered from 1, without leading zeros or signs
+      kKey + ".",  // parts are numbered from 1, without leading zeros or signs
       kKey + ".0",
       kKey + ".00",
       kKey + ".01",
@@ -81,8 +81,8 @@ TEST(ObjectKey, Invalid) {
       kKey + ".1.1",
       kKey + ".1a",
       kKey + ".0x1",
-      kKey + ".100000",                        // beyond the largest part
-      kKey + ".4294967297",                    // 2^32 + 1
+      kKey + ".100000",      // beyond the largest part
+      kKey + ".4294967297",  // 2^32 + 1
       kKey + ".99999999999999999999999",
       kKey + "/",
       kKey + "/1",
@@ -96,7 +96,7 @@ TEST(ObjectKey, Invalid) {
       kIncarnation + "/../" + kIndex + "/" + kName + ".seg",
       kIncarnation + "/" + kIndex + "//" + kName + ".seg",
       kIncarnation + "\\" + kIndex + "/" + kName + ".seg",
-      "00" + kKey,                             // fields of the wrong width
+      "00" + kKey,  // fields of the wrong width
       kKey.substr(1),
       kIncarnation.substr(1) + "/" + kIndex + "/" + kName + ".seg",
       kIncarnation + "/0" + kIndex + "/" + kName + ".seg",
@@ -110,7 +110,7 @@ TEST(ObjectKey, Invalid) {
       directory + "00000000000004d2-FEDCBA9876543210.seg",
       "000102030405060708090A0B0C0D0E0F/" + kIndex + "/" + kName + ".seg",
       kIncarnation + "/F0E1D2C3-B4A5-9687-7869-5A4B3C2D1E0F/" + kName + ".seg",
-      kIncarnation + "/f0e1d2c3b4a5968778695a4b3c2d1e0f/" + kName + ".seg",     // the uuid has its dashes
+      kIncarnation + "/f0e1d2c3b4a5968778695a4b3c2d1e0f/" + kName + ".seg",      // the uuid has its dashes
       kIncarnation + "/f0e1-d2c3b4a5-9687-7869-5a4b3c2d1e0f/" + kName + ".seg",  // in their places
       "00010203-0405-0607-0809-0a0b0c0d0e0f/" + kIndex + "/" + kName + ".seg",   // the incarnation has none
       directory + "000000000000g4d2-fedcba9876543210.seg",

@@ -30,8 +30,9 @@ PageSpecial SpecialFor(PageKind kind) {
   return special;
 }
 
-const PageKind kKinds[] = {PageKind::kMeta,   PageKind::kTree,             PageKind::kStream,
-                           PageKind::kTidMap, PageKind::kPendingDirectory, PageKind::kPending};
+const PageKind kKinds[] = {
+    PageKind::kMeta,   PageKind::kTree, PageKind::kStream, PageKind::kTidMap, PageKind::kPendingDirectory,
+    PageKind::kPending};
 
 TEST(CheckPage, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(kPayloadBytes, 8128u);
@@ -343,8 +344,14 @@ void PrintTo(const Heap& heap, std::ostream* out) { *out << heap.name; }
 
 const Heap kHeaps[] = {
     {"Empty", [](Random&) { return std::set<Tid>(); }},
-    {"OneTid", [](Random&) { return std::set<Tid>{{0, 1}}; }},
-    {"LastTid", [](Random&) { return std::set<Tid>{{0xfffffffe, 2048}}; }},
+    {"OneTid",
+     [](Random&) {
+       return std::set<Tid>{{0, 1}};
+     }},
+    {"LastTid",
+     [](Random&) {
+       return std::set<Tid>{{0xfffffffe, 2048}};
+     }},
     {"FirstAndLast",
      [](Random&) {
        return std::set<Tid>{{0, 1}, {0xfffffffe, 1}};
@@ -412,10 +419,15 @@ TEST_P(TidMapTest, HoldsExactlyWhatWasAdded) {
   for (const Tid& tid : tids_) ASSERT_TRUE(map.Contains(tid)) << testing::PrintToString(tid);
   // Near misses, and anything.
   for (const Tid& tid : tids_) {
-    const Tid near[] = {{tid.block, static_cast<uint16_t>(tid.offset + 1)}, {tid.block, static_cast<uint16_t>(tid.offset - 1)},
-                        {tid.block + 1, tid.offset}, {tid.block - 1, tid.offset}, {tid.block + 65536, tid.offset},
-                        {tid.block, 0}, {tid.block, 0xffff}};
-    for (const Tid& other : near) ASSERT_EQ(map.Contains(other), tids_.contains(other)) << testing::PrintToString(other);
+    const Tid near[] = {{tid.block, static_cast<uint16_t>(tid.offset + 1)},
+                        {tid.block, static_cast<uint16_t>(tid.offset - 1)},
+                        {tid.block + 1, tid.offset},
+                        {tid.block - 1, tid.offset},
+                        {tid.block + 65536, tid.offset},
+                        {tid.block, 0},
+                        {tid.block, 0xffff}};
+    for (const Tid& other : near)
+      ASSERT_EQ(map.Contains(other), tids_.contains(other)) << testing::PrintToString(other);
   }
   for (int i = 0; i < 10000; ++i) {
     const Tid tid{static_cast<uint32_t>(Below(random_, 20000)), static_cast<uint16_t>(Below(random_, 65536))};
@@ -469,7 +481,8 @@ TEST(TidMapPages, AreFew) {
     for (uint32_t block = 0; block < c.blocks; ++block)
       for (uint16_t offset = 1; offset <= c.rows_a_block; ++offset) tids.insert(tids.end(), Tid{block, offset});
     const TidMap map(tids);
-    EXPECT_LT(static_cast<double>(map.pages() * kPageBytes) / static_cast<double>(tids.size()), c.bytes_a_row) << c.name;
+    EXPECT_LT(static_cast<double>(map.pages() * kPageBytes) / static_cast<double>(tids.size()), c.bytes_a_row)
+        << c.name;
   }
 }
 
@@ -482,7 +495,8 @@ TEST(TidMapPages, TidsOfABlockInAnyOrderAndTwice) {
   EXPECT_EQ(page.first_block, 9u);
   EXPECT_EQ(page.entries, 1u);
   for (uint16_t offset : {1, 3, 5, 300}) EXPECT_TRUE(TidMapContains(page.payload, 1, {9, offset})) << offset;
-  for (uint16_t offset : {0, 2, 4, 299, 301, 304, 305, 60000}) EXPECT_FALSE(TidMapContains(page.payload, 1, {9, offset})) << offset;
+  for (uint16_t offset : {0, 2, 4, 299, 301, 304, 305, 60000})
+    EXPECT_FALSE(TidMapContains(page.payload, 1, {9, offset})) << offset;
 }
 
 TEST(TidMapPages, FullPageComesWithTheBlockAfterIt) {
@@ -529,10 +543,15 @@ TEST(TidMapPages, ImpossibleEntries) {
       {"bitmap beyond the end", [&](ByteVector* p) { Poke<uint16_t>(p, position(0), 0xffff); }},
       {"bitmap of no bytes", [&](ByteVector* p) { Poke<uint16_t>(p, position(1), kPayloadBytes - 3); }},
       {"bitmap after the one before", [&](ByteVector* p) { Poke<uint16_t>(p, position(1), kPayloadBytes - 1); }},
-      {"bitmap too long", [&](ByteVector* p) { Poke<uint16_t>(p, position(0), kPayloadBytes - 257); }},
+      {"bitmap too long",
+       [&](ByteVector* p) {
+         for (uint16_t i = 0; i < 3; ++i)
+           Poke<uint16_t>(p, position(i), static_cast<uint16_t>(kPayloadBytes - 257 - i));
+       }},
       {"bitmap as long as can be",
        [&](ByteVector* p) {
-         for (uint16_t i = 0; i < 3; ++i) Poke<uint16_t>(p, position(i), static_cast<uint16_t>(kPayloadBytes - 256 * (i + 1)));
+         for (uint16_t i = 0; i < 3; ++i)
+           Poke<uint16_t>(p, position(i), static_cast<uint16_t>(kPayloadBytes - 256 * (i + 1)));
        },
        StatusCode::kOk},
       {"bitmap in the entries", [&](ByteVector* p) { Poke<uint16_t>(p, position(2), 19); }},
@@ -556,6 +575,31 @@ TEST(TidMapPages, ImpossibleEntries) {
     EXPECT_TRUE(Fails(CheckTidMapPage(Bytes(good).first(length), 3), StatusCode::kCorrupt)) << length;
 }
 
+// As many of the longest bitmaps as fit, down to the entries.
+TEST(TidMapPages, BitmapsReachTheEntriesAndNoFurther) {
+  constexpr uint16_t kEntries = 32;
+  constexpr uint16_t kEntriesEnd = sizeof(TidMapHeader) + kEntries * sizeof(TidMapEntry);
+  ByteVector payload(kPayloadBytes);
+  for (uint16_t i = 0; i < kEntries; ++i) {
+    const auto position = static_cast<uint16_t>(std::max<int>(kPayloadBytes - 256 * (i + 1), kEntriesEnd));
+    Store(&payload[sizeof(TidMapHeader) + i * sizeof(TidMapEntry)], TidMapEntry{i, position});
+  }
+  EXPECT_OK(CheckTidMapPage(payload, kEntries));
+  Poke<uint16_t>(&payload, kEntriesEnd - 2, kEntriesEnd - 1);
+  EXPECT_TRUE(Fails(CheckTidMapPage(payload, kEntries), StatusCode::kCorrupt));
+}
+
+// The first bitmap's length decides how many bytes are left at the end of the page: none to four.
+TEST(TidMapPages, PagesThatAreNearlyFull) {
+  for (uint16_t bytes = 1; bytes <= 5; ++bytes) {
+    std::set<Tid> tids{{0, static_cast<uint16_t>(8 * bytes)}};
+    for (uint32_t block = 1; block < 2000; ++block) tids.insert({block, static_cast<uint16_t>(1 + block % 8)});
+    TidMap map(tids);
+    EXPECT_EQ(map.pages(), 2u);
+    EXPECT_EQ(map.All(), Sorted(tids)) << bytes;
+  }
+}
+
 // -- pending rows
 
 TEST(PendingLayout, RowsThatFitAPage) {
@@ -564,8 +608,8 @@ TEST(PendingLayout, RowsThatFitAPage) {
     bool wide;
     uint32_t row_bytes, rows_per_page;
   } cases[] = {
-      {1, 4, false, 20, 406},         {3, 12, false, 28, 290},        {100, 400, false, 416, 19},
-      {784, 3136, false, 3152, 2},    {2028, 8112, false, 8128, 1},   {2029, 8116, true, 32, 254},
+      {1, 4, false, 20, 406},        {3, 12, false, 28, 290},      {100, 400, false, 416, 19},
+      {784, 3136, false, 3152, 2},   {2028, 8112, false, 8128, 1}, {2029, 8116, true, 32, 254},
       {16000, 64000, true, 32, 254},
   };
   for (const auto& c : cases) {

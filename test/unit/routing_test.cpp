@@ -52,9 +52,9 @@ TEST(RoutingFormat, FieldsAreWhereTheFormatPutsThem) {
   const Routing routing = RandomRouting(random, Metric::kInnerProduct, 3, 5, 2);
   const ByteVector bytes = routing.Encode();
   EXPECT_EQ(Text(Bytes(bytes).first(4)), "ROUT");
-  EXPECT_EQ(Load<uint16_t>(&bytes[4]), 0);   // version
-  EXPECT_EQ(Load<uint8_t>(&bytes[6]), 1);    // metric
-  EXPECT_EQ(Load<uint8_t>(&bytes[7]), 0);    // float32 centroids
+  EXPECT_EQ(Load<uint16_t>(&bytes[4]), 0);  // version
+  EXPECT_EQ(Load<uint8_t>(&bytes[6]), 1);   // metric
+  EXPECT_EQ(Load<uint8_t>(&bytes[7]), 0);   // float32 centroids
   EXPECT_EQ(Load<uint32_t>(&bytes[16]), 3u);
   EXPECT_EQ(Load<uint32_t>(&bytes[20]), 5u);
   EXPECT_EQ(Load<uint32_t>(&bytes[24]), 2u);
@@ -235,7 +235,9 @@ TEST_P(ListRankerTest, EqualsBruteForceHoweverTheBytesCome) {
   const uint32_t lists = dimensions > 1000 ? 20 : 150;
   const Routing routing = RandomRouting(random, metric, dimensions, lists, 12);
   const ByteVector bytes = routing.Encode();
-  const Cut cuts[] = {kWhole, kPages, {"just the header first", {64, ~size_t{0}}},
+  const Cut cuts[] = {kWhole,
+                      kPages,
+                      {"just the header first", {64, ~size_t{0}}},
                       {"odd", {4 * 17, 4 * 1, 4 * 33, 4 * 101}},
                       {"rows", {64, dimensions * sizeof(float)}},
                       {"a float more than a row", {64, (dimensions + 1) * sizeof(float)}}};

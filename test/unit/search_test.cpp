@@ -85,7 +85,8 @@ class SearchTest : public testing::Test {
     segment.entry.bytes = writer.bytes();
     std::vector<SegmentWriter::Chunk> chunks = writer.TakeOutput();
     segment.bytes.resize(writer.bytes());
-    for (const auto& chunk : chunks) std::copy(chunk.bytes.begin(), chunk.bytes.end(), segment.bytes.begin() + static_cast<ptrdiff_t>(chunk.offset));
+    for (const auto& chunk : chunks)
+      std::copy(chunk.bytes.begin(), chunk.bytes.end(), segment.bytes.begin() + static_cast<ptrdiff_t>(chunk.offset));
     if (place == SegmentPlace::kObject) {
       SegmentUpload upload(&store_, segment.entry.name, part_bytes);
       upload.Add(std::move(chunks));
@@ -471,8 +472,7 @@ TEST_F(SearchTest, SeveralSegmentsInOneWave) {
   ASSERT_OK(DeliverAll(&search, 1, pages));
   EXPECT_EQ(search.statistics().waves, 1u);
   std::vector<Row> rows = first.rows;
-  for (const Segment* segment : {&pages, &second})
-    rows.insert(rows.end(), segment->rows.begin(), segment->rows.end());
+  for (const Segment* segment : {&pages, &second}) rows.insert(rows.end(), segment->rows.begin(), segment->rows.end());
   const std::vector<Candidate> candidates = Drain(&search);
   EXPECT_EQ(TidsOf(candidates), Expected(Metric::kL2, rows));
   size_t of_segment[3] = {};

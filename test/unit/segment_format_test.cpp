@@ -17,7 +17,8 @@ void SealTrailer(ByteVector* bytes) {
 }
 
 // Calls check(bytes, what) for `bytes` with each bit flipped in turn.
-void ForEachFlippedBit(const ByteVector& bytes, const std::function<void(const ByteVector&, const std::string&)>& check) {
+void ForEachFlippedBit(const ByteVector& bytes,
+                       const std::function<void(const ByteVector&, const std::string&)>& check) {
   for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
     ByteVector flipped = bytes;
     flipped[bit / 8] ^= std::byte{1} << bit % 8;
@@ -83,9 +84,9 @@ TEST(SegmentHeader, RoundTrip) {
 TEST(SegmentHeader, FieldsAreWhereTheFormatPutsThem) {
   const ByteVector bytes = EncodeSegmentHeader(ExampleHeader());
   EXPECT_EQ(Text(Bytes(bytes).first(8)), std::string("IVFRSEG\0", 8));
-  EXPECT_EQ(Load<uint16_t>(&bytes[8]), 0);      // version
-  EXPECT_EQ(Load<uint16_t>(&bytes[10]), 128);   // header_bytes
-  EXPECT_EQ(Load<uint32_t>(&bytes[12]), 0u);    // required features
+  EXPECT_EQ(Load<uint16_t>(&bytes[8]), 0);     // version
+  EXPECT_EQ(Load<uint16_t>(&bytes[10]), 128);  // header_bytes
+  EXPECT_EQ(Load<uint32_t>(&bytes[12]), 0u);   // required features
   EXPECT_EQ(Load<uint32_t>(&bytes[16]), 0x80000000u);
   EXPECT_EQ(Load<uint32_t>(&bytes[20]), 784u);  // dimensions
   EXPECT_EQ(Load<uint8_t>(&bytes[24]), 2);      // metric
@@ -93,8 +94,8 @@ TEST(SegmentHeader, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(Load<uint8_t>(&bytes[26]), 32);     // bits
   EXPECT_EQ(Load<uint32_t>(&bytes[28]), 256u);  // lists
   EXPECT_EQ(Load<uint64_t>(&bytes[32]), kDefaultPartBytes);
-  EXPECT_EQ(Load<uint8_t>(&bytes[40]), 0x11);   // incarnation
-  EXPECT_EQ(Load<uint8_t>(&bytes[56]), 0x22);   // index uuid
+  EXPECT_EQ(Load<uint8_t>(&bytes[40]), 0x11);  // incarnation
+  EXPECT_EQ(Load<uint8_t>(&bytes[56]), 0x22);  // index uuid
   EXPECT_EQ(Load<uint64_t>(&bytes[72]), 0x3333u);
   EXPECT_EQ(Load<uint64_t>(&bytes[80]), 0x4444u);
   EXPECT_EQ(Load<uint32_t>(&bytes[124]), Crc32c(Bytes(bytes).first(124)));
@@ -268,7 +269,8 @@ TEST(SegmentTrailer, ImpossibleRanges) {
 Directory ExampleDirectory() {
   Directory directory;
   directory.lists = {{0, 2}, {0, 0}, {2, 1}};
-  directory.blocks = {{128, 4096, 100, 0xaaaa, 0, 0, 0}, {4224, 64, 1, 0xbbbb, 0, 0, 0}, {4352, 640, 7, 0xcccc, 2, 5, 0}};
+  directory.blocks = {
+      {128, 4096, 100, 0xaaaa, 0, 0, 0}, {4224, 64, 1, 0xbbbb, 0, 0, 0}, {4352, 640, 7, 0xcccc, 2, 5, 0}};
   return directory;
 }
 
@@ -389,7 +391,8 @@ TEST(SegmentDirectory, CheckBlockEntry) {
   EXPECT_TRUE(Fails(CheckBlockEntry({128, 63, 100, 0, 3, 3, 0}, 3, kSegmentBytes), StatusCode::kCorrupt));
   EXPECT_TRUE(Fails(CheckBlockEntry({128, 4096, 0, 0, 3, 3, 0}, 3, kSegmentBytes), StatusCode::kCorrupt));
   EXPECT_OK(CheckBlockEntry({128, 4096, kMaxBlockRows, 0, 3, 3, 0}, 3, kSegmentBytes));
-  EXPECT_TRUE(Fails(CheckBlockEntry({128, 4096, kMaxBlockRows + 1, 0, 3, 3, 0}, 3, kSegmentBytes), StatusCode::kCorrupt));
+  EXPECT_TRUE(
+      Fails(CheckBlockEntry({128, 4096, kMaxBlockRows + 1, 0, 3, 3, 0}, 3, kSegmentBytes), StatusCode::kCorrupt));
 }
 
 // -- blocks
@@ -443,15 +446,15 @@ TEST(SegmentBlock, FieldsAreWhereTheFormatPutsThem) {
   ASSERT_EQ(bytes.size(), 192u);  // 64 + 60 of codes + 18 of TIDs, rounded up
   EXPECT_EQ(Text(Bytes(bytes).first(4)), "RBLK");
   EXPECT_EQ(Load<uint32_t>(&bytes[4]), kRows);
-  EXPECT_EQ(Load<uint32_t>(&bytes[8]), 7u);            // list
-  EXPECT_EQ(Load<uint32_t>(&bytes[12]), 8u);           // centroid
+  EXPECT_EQ(Load<uint32_t>(&bytes[8]), 7u);   // list
+  EXPECT_EQ(Load<uint32_t>(&bytes[12]), 8u);  // centroid
   EXPECT_EQ(Load<uint32_t>(&bytes[16]), kDimensions);
-  EXPECT_EQ(Load<uint8_t>(&bytes[20]), 0);             // code kind
-  EXPECT_EQ(Load<uint8_t>(&bytes[21]), 32);            // bits
-  EXPECT_EQ(Load<uint32_t>(&bytes[24]), 64u);          // codes
-  EXPECT_EQ(Load<uint32_t>(&bytes[28]), 124u);         // TIDs
-  EXPECT_EQ(Load<uint32_t>(&bytes[32]), 0u);           // no columns
-  EXPECT_EQ(Load<float>(&bytes[64 + 4 * 5]), 10.0f);   // row 1 follows row 0
+  EXPECT_EQ(Load<uint8_t>(&bytes[20]), 0);            // code kind
+  EXPECT_EQ(Load<uint8_t>(&bytes[21]), 32);           // bits
+  EXPECT_EQ(Load<uint32_t>(&bytes[24]), 64u);         // codes
+  EXPECT_EQ(Load<uint32_t>(&bytes[28]), 124u);        // TIDs
+  EXPECT_EQ(Load<uint32_t>(&bytes[32]), 0u);          // no columns
+  EXPECT_EQ(Load<float>(&bytes[64 + 4 * 5]), 10.0f);  // row 1 follows row 0
   EXPECT_EQ(Load<uint32_t>(&bytes[124 + 6]), 1u);
   EXPECT_EQ(Load<uint16_t>(&bytes[124 + 10]), 2);
   for (size_t at = 142; at < bytes.size(); ++at) EXPECT_EQ(bytes[at], std::byte{0}) << at;
@@ -559,10 +562,10 @@ TEST(SegmentParts, PlaceInPart) {
   const struct {
     uint64_t offset, item_bytes, part_bytes, placed;
   } cases[] = {
-      {0, 100, 0, 0},        {~uint64_t{0} - 100, 100, 0, ~uint64_t{0} - 100},  // no parts
-      {0, 1000, 1000, 0},    {900, 100, 1000, 900},                            // fits to the last byte
-      {901, 100, 1000, 1000}, {999, 2, 1000, 1000},                            // would cross
-      {1000, 100, 1000, 1000}, {1, 1000, 1000, 1000},
+      {0, 100, 0, 0},           {~uint64_t{0} - 100, 100, 0, ~uint64_t{0} - 100},  // no parts
+      {0, 1000, 1000, 0},       {900, 100, 1000, 900},                             // fits to the last byte
+      {901, 100, 1000, 1000},   {999, 2, 1000, 1000},                              // would cross
+      {1000, 100, 1000, 1000},  {1, 1000, 1000, 1000},
       {5999, 1000, 1000, 6000}, {5999, 0, 1000, 5999},
   };
   for (const auto& c : cases)

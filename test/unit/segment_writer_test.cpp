@@ -157,7 +157,7 @@ class SegmentWriterTest : public testing::Test {
 TEST_F(SegmentWriterTest, NoRows) {
   Start(3, 10, 0);
   ASSERT_OK(Finish());
-  ExpectSelfDescribing();
+  ASSERT_NO_FATAL_FAILURE(ExpectSelfDescribing());
   EXPECT_TRUE(directory_.blocks.empty());
 }
 
@@ -165,7 +165,7 @@ TEST_F(SegmentWriterTest, OneRow) {
   Start(3, 1, 0);
   Write(0, 1);
   ASSERT_OK(Finish());
-  ExpectSelfDescribing();
+  ASSERT_NO_FATAL_FAILURE(ExpectSelfDescribing());
 }
 
 TEST_F(SegmentWriterTest, ListsWithAndWithoutRows) {
@@ -174,7 +174,7 @@ TEST_F(SegmentWriterTest, ListsWithAndWithoutRows) {
   Write(2, 1);
   Write(6, 300);
   ASSERT_OK(Finish());
-  ExpectSelfDescribing();
+  ASSERT_NO_FATAL_FAILURE(ExpectSelfDescribing());
   for (uint32_t list : {0, 3, 4, 5, 7}) EXPECT_EQ(directory_.lists[list].block_count, 0u) << list;
   for (uint32_t list : {1, 2, 6}) EXPECT_EQ(directory_.lists[list].block_count, 1u) << list;
 }
@@ -185,7 +185,7 @@ TEST_F(SegmentWriterTest, LongListIsCutByRows) {
   Write(1, 2 * kMaxBlockRows + 1);
   Write(2, kMaxBlockRows);
   ASSERT_OK(Finish());
-  ExpectSelfDescribing();
+  ASSERT_NO_FATAL_FAILURE(ExpectSelfDescribing());
   ASSERT_EQ(directory_.lists[1].block_count, 3u);
   EXPECT_EQ(directory_.lists[2].block_count, 1u);
   EXPECT_EQ(directory_.blocks[1].rows, kMaxBlockRows);
@@ -196,7 +196,7 @@ TEST_F(SegmentWriterTest, WideListIsCutByBytes) {
   Start(kMaxDimensions, 2, 0);
   Write(1, 70);
   ASSERT_OK(Finish());
-  ExpectSelfDescribing();
+  ASSERT_NO_FATAL_FAILURE(ExpectSelfDescribing());
   ASSERT_EQ(directory_.lists[1].block_count, 2u);
   EXPECT_EQ(directory_.blocks[0].rows, 66u);  // the first to reach 4 MiB
 }
@@ -206,7 +206,7 @@ TEST_F(SegmentWriterTest, SeveralParts) {
   for (uint32_t list = 0; list < 40; ++list)
     if (list % 7 != 3) Write(list, 1 + static_cast<uint32_t>(Below(random_, 90)));
   ASSERT_OK(Finish());
-  ExpectSelfDescribing();
+  ASSERT_NO_FATAL_FAILURE(ExpectSelfDescribing());
   EXPECT_GT(upload_->objects(), 10u);
   for (const auto& [key, bytes] : store_.objects()) {
     EXPECT_LE(bytes.size(), 4096u) << key;
@@ -224,8 +224,7 @@ TEST_F(SegmentWriterTest, ItemsThatJustFitAPart) {
     Write(1, rows / 2 + 1);
     Write(2, 1);
     ASSERT_OK(Finish());
-    ExpectSelfDescribing();
-    if (HasFatalFailure()) FAIL() << rows;
+    ASSERT_NO_FATAL_FAILURE(ExpectSelfDescribing()) << rows;
   }
 }
 

@@ -110,9 +110,7 @@ using Random = std::mt19937_64;
 inline uint64_t Below(Random& random, uint64_t n) { return random() % n; }
 
 // In [-1, 1).
-inline float Uniform(Random& random) {
-  return static_cast<float>(static_cast<double>(random() >> 11) * 0x1p-52 - 1.0);
-}
+inline float Uniform(Random& random) { return static_cast<float>(static_cast<double>(random() >> 11) * 0x1p-52 - 1.0); }
 
 inline std::vector<float> UniformVector(Random& random, size_t n) {
   std::vector<float> values(n);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -53,9 +54,9 @@ void ExpectSound(const Routing& routing, uint32_t dimensions, uint32_t lists) {
 
 TEST(Training, AutomaticLists) {
   const std::pair<double, uint32_t> cases[] = {
-      {-1, 1},         {0, 1},         {1, 1},           {200, 1},         {299, 1},         {301, 2},
-      {60000, 300},    {1e6, 5000},    {1e7, 50000},     {1.0000001e7, 50000}, {2e7, 50000}, {4e7, 100000},
-      {1e9, kMaxLists}, {1e300, kMaxLists},
+      {-1, 1},      {0, 1},        {1, 1},           {200, 1},           {299, 1},
+      {301, 2},     {60000, 300},  {1e6, 5000},      {1e7, 50000},       {1.0000001e7, 50000},
+      {2e7, 50000}, {4e7, 100000}, {1e9, kMaxLists}, {1e300, kMaxLists},
   };
   for (const auto& [rows, lists] : cases) EXPECT_EQ(AutomaticLists(rows), lists) << rows;
 }
@@ -101,8 +102,8 @@ class TrainingShapeTest : public testing::TestWithParam<Shape> {
 };
 
 TEST_P(TrainingShapeTest, AsManyListsAsAskedForOrRows) {
-  for (uint32_t rows : {1u, 2u, 3u, 50u, 64u, 70u, 200u, 1000u}) {
-    for (uint32_t lists : {1u, 2u, 10u, 63u, 64u, 65u, 150u, 300u, 1000u}) {
+  for (uint32_t rows : {1u, 2u, 64u, 200u, 1000u}) {
+    for (uint32_t lists : {1u, 10u, 64u, 65u, 150u, 1000u}) {
       Routing routing;
       ASSERT_OK(Train(Options(4, lists), Sample(rows, 4), &routing)) << rows << " rows, " << lists << " lists";
       ExpectSound(routing, 4, std::min(rows, lists));
@@ -166,7 +167,7 @@ TEST(Training, CountsItsSteps) {
 
 TEST(Training, SameSampleSameRouting) {
   Random random(41);
-  const std::vector<float> sample = UniformVector(random, 16 * 3000);
+  const std::vector<float> sample = UniformVector(random, 16 * 2000);
   for (int threads : {1, 2}) {
     Routing first;
     Routing second;
@@ -235,7 +236,7 @@ TEST(Training, FewProbesFindTheNeighbours) {
   draw(&queries, 100);
   for (uint32_t lists : {50u, 120u}) {
     Routing routing;
-    ASSERT_OK(Train(Options(d, lists, 2), rows, &routing));
+    ASSERT_OK(Train(Options(d, lists), rows, &routing));
     std::vector<uint32_t> list_of(n);
     Assigner assigner(&routing);
     std::vector<float> copy = rows;
@@ -268,7 +269,8 @@ bool CheckInterrupt() { return on_interrupt_check(); }
 
 std::set<std::string> Tasks() {
   std::set<std::string> tasks;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) tasks.insert(entry.path().filename());
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task"))
+    tasks.insert(entry.path().filename());
   return tasks;
 }
 
@@ -302,7 +304,7 @@ class TrainingThreadsTest : public testing::Test {
     Random random(45);
     TrainingOptions options = Options(64, 40, 2);
     options.interrupted = CheckInterrupt;
-    return Trainer(options, UniformVector(random, 64 * 10000));
+    return Trainer(options, UniformVector(random, 64 * 4000));
   }
 
   void (*old_handler_)(int) = nullptr;
@@ -396,9 +398,9 @@ TEST_F(TrainingThreadsTest, CancelInALaterStep) {
   bool now = false;
   on_interrupt_check = [&] { return now; };
   Random random(46);
-  TrainingOptions options = Options(16, 100, 2);
+  TrainingOptions options = Options(16, 100);
   options.interrupted = CheckInterrupt;
-  Trainer trainer(options, UniformVector(random, 16 * 5000));
+  Trainer trainer(options, UniformVector(random, 16 * 2000));
   bool done = false;
   ASSERT_OK(trainer.Step(&done));
   ASSERT_OK(trainer.Step(&done));
@@ -407,22 +409,22 @@ TEST_F(TrainingThreadsTest, CancelInALaterStep) {
   EXPECT_EQ(Tasks().size(), 1u);
 }
 
-// A cancel must not wait: the time between two looks, and the work that a step does without any.
+// A cancel must not wait. In processor time, for this machine may have other things to do.
 TEST_F(TrainingThreadsTest, ChecksComeOften) {
-  Clock::time_point last = Clock::now();
-  Clock::duration longest{};
+  std::clock_t last = std::clock();
+  std::clock_t longest = 0;
   on_interrupt_check = [&] {
-    longest = std::max(longest, Clock::now() - last);
-    last = Clock::now();
+    longest = std::max(longest, std::clock() - last);
+    last = std::clock();
     return false;
   };
   Random random(47);
-  TrainingOptions options = Options(256, 64, 2);
+  TrainingOptions options = Options(256, 64);
   options.interrupted = CheckInterrupt;
   Trainer trainer(options, UniformVector(random, 256 * 20000));
   for (bool done = false; !done;) ASSERT_OK(trainer.Step(&done));
-  // Some 20 ms are meant; sanitizers and busy machines get ten times as much as a cancel may take.
-  EXPECT_LT(longest, std::chrono::seconds(2));
+  // Some 20 ms are meant; sanitizers get more.
+  EXPECT_LT(static_cast<double>(longest) / CLOCKS_PER_SEC, 0.5);
 }
 
 }  // namespace

@@ -1,0 +1,191 @@
+// The demo: builds an index over real data, shows what lies where, searches it, and draws one search.
+// Called by demo.sh; the argument is the directory of the file:// server to create.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <stdexcept>
+
+#include "lib/build_run.h"
+#include "lib/command.h"
+#include "lib/exact.h"
+#include "lib/figures.h"
+#include "lib/search_run.h"
+#include "lib/waterfall.h"
+
+using namespace ivfremote::bench;
+
+namespace {
+
+constexpr size_t kLists = 256;
+constexpr size_t kDemoProbes = 8;
+constexpr double kDollarsPerMillionGets = 0.40;  // S3 standard
+
+void Title(const char* text) { std::printf("\n%s\n\n", text); }
+
+void Show(const std::string& sql) { std::printf("    %s;\n", sql.c_str()); }
+
+// Prints a statement as the reader would type it, and runs it.
+std::vector<Connection::Row> ShowAndRun(Connection* connection, const std::string& sql) {
+  Show(sql);
+  return connection->Query(sql);
+}
+
+std::string Megabytes(double bytes) { return Format("%.1f MB", bytes / 1e6); }
+
+void LoadTable(Connection* connection, const Vectors& rows) {
+  Title("1. A table with vectors, and a place for the index's objects");
+  ShowAndRun(connection, "CREATE EXTENSION ivfremote");
+  ShowAndRun(connection, "CREATE TABLE items (id integer PRIMARY KEY, embedding real[])");
+  Show("COPY items FROM STDIN (FORMAT binary)");
+  const Stopwatch watch;
+  connection->CopyVectors("items", rows);
+  const double seconds = watch.seconds();
+  connection->Query("VACUUM (ANALYZE) items");
+  std::printf("        %zu rows of %zu dimensions in %.1f s; the table has %s\n", rows.count(), rows.dimensions,
+              seconds, Megabytes(connection->Number("SELECT pg_table_size('items')")).c_str());
+}
+
+BuildRun BuildIndex(Connection* connection, bool embedded) {
+  Title("2. The index");
+  const std::string options = (embedded ? "" : "server = 'lake', ") + Format("lists = %zu", kLists);
+  const std::string sql = "CREATE INDEX items_embedding ON items USING ivfremote (embedding) WITH (" + options + ")";
+  Show(sql);
+  const BuildRun build = RunBuild(connection, sql);
+  std::printf("\n");
+  for (const auto& [phase, seconds] : build.phases)
+    if (seconds >= 0.005)
+      std::printf("    %-18s%6.2f s  %s\n", phase.c_str(), seconds,
+                  std::string(static_cast<size_t>(seconds / build.seconds * 40 + 0.5), '#').c_str());
+  std::printf("    %-18s%6.2f s\n", "total", build.seconds);
+  return build;
+}
+
+// What is local and what is not; returns the bytes of both.
+struct Sizes {
+  double local_bytes;
+  double object_bytes;
+};
+
+Sizes ShowSizes(Connection* connection, const std::string& store_directory, bool embedded) {
+  Title("3. What lies where");
+  const auto info = ShowAndRun(connection, "SELECT * FROM ivfremote_info('items_embedding')").at(0);
+  const std::vector<std::string> columns = connection->columns();
+  for (size_t i = 0; i < info.size(); ++i)
+    std::printf("        %-16s %s\n", columns[i].c_str(), info[i].empty() ? "-" : info[i].c_str());
+  const double header_bytes = connection->Number("SELECT header_bytes FROM ivfremote_info('items_embedding')");
+  const double segment_bytes = connection->Number("SELECT segment_bytes FROM ivfremote_info('items_embedding')");
+  std::printf("\n    header   %9s  %5.2f %%  centroids, directory, TIDs: %.0f pages of the index\n",
+              Megabytes(header_bytes).c_str(), 100 * header_bytes / (header_bytes + segment_bytes),
+              header_bytes / 8192);
+  std::printf("    segment  %9s  %5.2f %%  the vectors by list: %s\n", Megabytes(segment_bytes).c_str(),
+              100 * segment_bytes / (header_bytes + segment_bytes),
+              embedded ? "further pages of the index" : "objects on the server");
+  if (embedded) return {connection->Number("SELECT relation_bytes FROM ivfremote_info('items_embedding')"), 0};
+
+  std::printf("\n    below %s:\n", store_directory.c_str());
+  int objects = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(store_directory))
+    if (entry.is_regular_file()) {
+      std::printf("        %10ju  %s\n", static_cast<uintmax_t>(entry.file_size()),
+                  entry.path().lexically_relative(store_directory).c_str());
+      ++objects;
+    }
+  std::printf("        %d object%s\n", objects, objects == 1 ? "" : "s");
+  return {header_bytes, segment_bytes};
+}
+
+// The exact answer through SQL, for comparison: the same statement without the index.
+double SequentialMs(const Vectors& queries) {
+  Connection connection;
+  connection.Query("SET ivfremote.enable_scan = off; SET max_parallel_workers_per_gather = 0");
+  connection.PrepareSearch("items");
+  return Median(RunSearches(&connection, queries, 0, 3, false).ms);
+}
+
+struct DemoSearch {
+  double recall;
+  SearchRun run;
+};
+
+// Searches with all queries at several settings; returns the run at kDemoProbes.
+DemoSearch Search(Connection* connection, const FashionMnist& data) {
+  Title("4. Searches: 1000 other images, one after the other");
+  const std::vector<double> exact = ExactDistances(data.rows, data.queries, kNeighbours);
+  connection->Query("SET plan_cache_mode = force_generic_plan");
+  Show("PREPARE search(real[]) AS SELECT id FROM items ORDER BY embedding <-> $1 LIMIT 10");
+  connection->PrepareSearch("items");
+  std::printf("    EXPLAIN (COSTS OFF) EXECUTE search(...);\n");
+  for (const auto& line : connection->Query(
+           "EXPLAIN (COSTS OFF)"
+           " SELECT id FROM items ORDER BY embedding <-> array_fill(0, ARRAY[784])::real[] LIMIT 10"))
+    std::printf("        %.60s%s\n", line[0].c_str(), line[0].size() > 60 ? "..." : "");
+
+  std::printf("\n    SET ivfremote.probes = ...;\n\n");
+  std::printf("    probes  recall@10  p50 ms  p99 ms  waves  requests     MB read  rows scored\n");
+  DemoSearch demo{};
+  for (const size_t probes : {1, 2, 4, 8, 16, 32}) {
+    connection->Query("SET ivfremote.probes = " + std::to_string(probes));
+    RunSearches(connection, data.queries, 0, 50, false);  // warms up
+    const SearchRun run = RunSearches(connection, data.queries, 0, data.queries.count(), true);
+    const double recall = Recall(data.rows, data.queries, exact, kNeighbours, run.results);
+    std::printf("    %6zu  %9.3f  %6.2f  %6.2f  %5.1f  %8.1f  %10.2f  %11.0f\n", probes, recall, Median(run.ms),
+                Quantile(run.ms, 0.99), run.waves, run.requests, run.bytes / 1e6, run.rows_scored);
+    if (probes == kDemoProbes) demo = {recall, run};
+  }
+  std::printf("    %6s  %9.3f  %6.0f           sequential scan\n", "none", 1.0, SequentialMs(data.queries));
+  return demo;
+}
+
+void DrawOne(Connection* connection, const Vectors& queries, const SearchRun& run) {
+  Title("5. One of these searches, at 8 probes");
+  connection->Query("SET ivfremote.probes = " + std::to_string(kDemoProbes));
+  Show("SELECT * FROM ivfremote_last_scan(), ivfremote_last_scan_requests()");
+  std::printf("\n");
+  // A typical one: as long as the median, of a few.
+  double total_ms = 0;
+  for (int i = 0; i < 20; ++i) {
+    const Stopwatch watch;
+    connection->Search(queries[0], queries.dimensions);
+    total_ms = watch.milliseconds();
+    if (i > 0 && total_ms <= 1.1 * Median(run.ms)) break;
+  }
+  PrintWaterfall(connection, total_ms);
+  if (run.requests > 0)
+    std::printf(" On S3, at $%.2f per million GETs, a million such queries would cost $%.2f.\n", kDollarsPerMillionGets,
+                run.requests * kDollarsPerMillionGets);
+}
+
+void Run(const std::string& store_directory) {
+  const bool embedded = Environment("STORE", "file") == "embedded";
+  const FashionMnist data = ReadFashionMnist();
+  std::printf("ivfremote on Fashion-MNIST: %zu images as vectors of %zu dimensions, %zu lists, %s.\n",
+              data.rows.count(), data.rows.dimensions, kLists,
+              embedded ? "all in Postgres (STORE=embedded)" : "vectors in objects below a directory (STORE=file)");
+
+  Connection connection;
+  LoadTable(&connection, data.rows);
+  if (!embedded)
+    ShowAndRun(&connection, "CREATE SERVER lake FOREIGN DATA WRAPPER ivfremote OPTIONS (url 'file://" +
+                                store_directory + "')");
+  const BuildRun build = BuildIndex(&connection, embedded);
+  const Sizes sizes = ShowSizes(&connection, store_directory, embedded);
+  const auto [recall, run] = Search(&connection, data);
+  DrawOne(&connection, data.queries, run);
+
+  std::printf("\n");
+  Figures figures;
+  figures.Add("recall@10", recall, 4);
+  figures.Add("p50_ms", Median(run.ms), 2);
+  figures.Add("p99_ms", Quantile(run.ms, 0.99), 2);
+  figures.Add("waves", run.waves, 0);
+  figures.Add("requests", run.requests, 1);
+  figures.Add("bytes", run.bytes, 0);
+  figures.Add("build_s", build.seconds, 2);
+  figures.Add("local_mb", sizes.local_bytes / 1e6, 2);
+  figures.Add("object_mb", sizes.object_bytes / 1e6, 1);
+  figures.Print();
+}
+
+}  // namespace
+
+int main(int count, char** arguments) { return RunCommand(count, arguments, Run); }

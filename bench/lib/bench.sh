@@ -1,0 +1,33 @@
+#!/bin/bash
+# For the scripts of bench/: builds, starts a throw-away server, runs one of the programs against it.
+#
+#   . "$(dirname "$0")/lib/bench.sh"
+#   bench_run PROGRAM                 with the directory of a file:// server as its argument
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+unset MAKEFLAGS MAKELEVEL
+# shellcheck source=test/lib/private_server.sh
+. test/lib/private_server.sh
+
+# The core is built here a second time, as a plain library.
+bench_build() {
+    local directory=build/bench
+    mkdir -p "$directory" || return 1
+    # CMake refuses the cache of a clone that was moved or copied.
+    grep -qsxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" "$directory/CMakeCache.txt" ||
+        rm -rf "$directory"/CMake{Cache.txt,Files}
+    { cmake -S . -B "$directory" -DIVFREMOTE_BENCH=ON &&
+        cmake --build "$directory" -j"$(nproc)" --target "$@"; } >"$directory/log" 2>&1 && return
+    tail -n 60 "$directory/log" >&2
+    return 1
+}
+
+bench_run() {
+    local program=$1
+    test/lib/packages.sh || return 1
+    echo "Building ivfremote and $program" >&2
+    private_server_create release && bench_build "$program" &&
+        private_server_start 'shared_buffers = 1GB' 'max_wal_size = 4GB' || return 1
+    # shellcheck disable=SC2154 # set by private_server_create
+    "build/bench/$program" "$work/lake"
+}

@@ -1,0 +1,14 @@
+\set ECHO none
+\getenv source PG_ABS_SRCDIR
+\set include :source /sql/include
+\set schema build_embedded_test
+\set file :include /setup.sql
+\i :file
+\set file :include /search.sql
+\i :file
+\set file :include /build.sql
+\set ECHO all
+\i :file
+\set ECHO none
+SET client_min_messages = warning;
+DROP SCHEMA build_embedded_test CASCADE;

@@ -1,0 +1,86 @@
+# What an index costs the server: memory, file descriptors and threads of a session stay as they are, and with a server little
+# goes into WAL and pages.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use IvfTest;
+use Test::More;
+
+plan skip_all => 'needs /proc' unless -r '/proc/self/status';
+my $node = new_node('footprint', conf => "shared_buffers = 32MB\nmax_parallel_maintenance_workers = 2\nmaintenance_work_mem = 64MB\nwal_compression = off\n");
+add_store($node, 'store');
+$node->safe_psql('postgres', q{
+SELECT setseed(0.5);
+CREATE TABLE items AS
+  SELECT i AS id, (SELECT array_agg(random()::real) FROM generate_series(1, 128) WHERE i > 0) AS v FROM generate_series(1, 20000) i;
+CREATE TABLE queries AS TABLE items WITH NO DATA;
+INSERT INTO queries SELECT * FROM items WHERE id <= 100;
+VACUUM ANALYZE;
+});
+
+my $usage = q{SELECT (regexp_match(pg_read_file('/proc/self/status'), 'VmRSS:\s+(\d+)'))[1], (regexp_match(pg_read_file('/proc/self/status'), 'RssAnon:\s+(\d+)'))[1],
+  (SELECT count(*) FROM pg_ls_dir('/proc/self/fd')), (SELECT count(*) FROM pg_ls_dir('/proc/self/task'));};
+
+# Usage after warming up and after many statements: resident and private kB, descriptors, threads
+sub usage_over
+{
+	my ($statement, $times, $warm_up) = @_;
+	my $once = "$statement;\n";
+	my $out = $node->safe_psql('postgres', "SET enable_seqscan = off;\n" . ($once x $warm_up) . "SELECT 'usage';$usage\n" . ($once x $times) . "SELECT 'usage';$usage\n");
+	return map { [ split /\|/ ] } $out =~ /^usage\n(\d+\|\d+\|\d+\|\d+)$/mg;
+}
+
+for my $place ('embedded', 'file')
+{
+	my $server = $place eq 'file' ? ", server = 'store'" : '';
+	my $options = "(flush_threshold = 1, lists = 100$server)";
+	$node->safe_psql('postgres', 'CHECKPOINT');
+	my $lsn = $node->safe_psql('postgres', 'SELECT pg_current_wal_insert_lsn()');
+	$node->safe_psql('postgres', "CREATE INDEX items_idx ON items USING ivfremote (v) WITH $options");
+	my ($wal, $segment, $header, $relation) = split /\|/,
+	  $node->safe_psql('postgres', "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '$lsn'), segment_bytes, header_bytes, relation_bytes FROM ivfremote_info('items_idx')");
+	note(sprintf('%s: segment %d bytes, WAL %.2f %%, header %.2f %%, relation %.2f %%', $place, $segment, map { 100 * $_ / $segment } $wal, $header, $relation));
+	cmp_ok($segment, '>=', 20_000 * 128 * 4, "$place: segment bytes");
+	cmp_ok($header, '<=', 0.03 * $segment, "$place: header bytes");
+	if ($place eq 'file')
+	{
+		cmp_ok($wal, '<', 0.03 * $segment, 'file: WAL of a build');
+		cmp_ok($relation, '==', $header, 'file: the relation is the header');
+	}
+	else
+	{
+		cmp_ok($wal, '<', 1.1 * $segment, 'embedded: WAL of a build');
+	}
+
+	# Scans: through an index and an empty result, a rescan, an error
+	my %statements = (
+		scan => q{SELECT count(*) FROM (SELECT id FROM items ORDER BY v <-> (SELECT v FROM queries OFFSET floor(random() * 100)::int LIMIT 1) LIMIT 10) x},
+		rescans => q{SELECT count(*) FROM (SELECT v FROM queries LIMIT 10) q, LATERAL (SELECT id FROM items ORDER BY v <-> q.v LIMIT 3) x},
+		error => q{SELECT attempt('SELECT id FROM items ORDER BY v <-> ARRAY[1, 2] LIMIT 1')});
+	for my $statement (sort keys %statements)
+	{
+		my $times = $statement eq 'rescans' ? 100 : 1000;
+		my ($before, $after) = usage_over($statements{$statement}, $times, 60);
+		note("$place $statement: " . join(' ', @$before) . ' -> ' . join(' ', @$after) . ' (VmRSS, RssAnon, descriptors, threads)');
+		cmp_ok($after->[1] - $before->[1], '<', 1024, "$place: $times x $statement: no memory kept");
+		is($after->[2], $before->[2], "$place: $times x $statement: no file left open");
+		is($after->[3], 1, "$place: $times x $statement: one thread");
+	}
+	my ($before, $after) = usage_over("INSERT INTO queries SELECT id, v FROM items LIMIT 1; SELECT attempt('INSERT INTO items VALUES (0, ARRAY[1, 2])')", 500, 60);
+	cmp_ok($after->[1] - $before->[1], '<', 1024, "$place: inserts: no memory kept");
+
+	# Builds, one of them failing
+	($before, $after) = usage_over("REINDEX INDEX items_idx", 3, 1);
+	note("$place build: " . join(' ', @$before) . ' -> ' . join(' ', @$after));
+	is($after->[3], 1, "$place: no thread is left after a build");
+	is($after->[2], $before->[2], "$place: no file is left open after a build");
+	cmp_ok($after->[1] - $before->[1], '<', 16 * 1024, "$place: builds keep no memory");
+	($before, $after) = usage_over("SET statement_timeout = 60; SELECT attempt('CREATE INDEX x ON items USING ivfremote (v) WITH $options'); RESET statement_timeout", 10, 3)
+	  if $place eq 'embedded';
+	is($after->[3], 1, "$place: no thread is left after a cancelled build");
+	$node->safe_psql('postgres', 'DROP INDEX items_idx');
+}
+no_crash($node);
+$node->stop;
+done_testing();
