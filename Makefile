@@ -60,7 +60,7 @@ PG_CXXFLAGS = -std=c++20 -O2 -g -Wall -Wextra -Werror -Wno-register -fno-strict-
 ifdef TEST_FAULTS
 PG_CPPFLAGS += -DIVFREMOTE_TEST_FAULTS
 endif
-SHLIB_LINK = -l:libfaiss.a $(OPENBLAS_DIR)/libopenblas.so -Wl,-rpath,$(OPENBLAS_DIR) -lgomp -lhwy -lisal -lstdc++
+SHLIB_LINK = -l:libfaiss.a $(OPENBLAS_DIR)/libopenblas.so -Wl,-rpath,$(OPENBLAS_DIR) -lgomp -lhwy -lisal -lcurl -lcrypto -lexpat -lstdc++
 
 # PGXS compiles bitcode without PG_CXXFLAGS.
 override with_llvm = no

@@ -212,7 +212,7 @@ Writing* StartWriting(Build* build) {
     segment->name.mint_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
     if (!pg_strong_random(&segment->name.random, sizeof segment->name.random))
       ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
-    state->store = OpenStore(build->server);
+    state->store = OpenStore(build->server, build->index->rd_rel->relowner);
     state->upload = Hold<SegmentUpload>(build->context, [&] {
       return new SegmentUpload(state->store->object, segment->name, segment->part_bytes);
     });

@@ -74,6 +74,13 @@ void DefineSettings() {
                           "Sets the maximum time a scan waits for its server.", "0 waits without limit.",
                           &settings.scan_timeout_ms, 30000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr,
                           nullptr);
+  DefineCustomIntVariable("ivfremote.connect_timeout", "Sets the maximum time to connect to a server.", nullptr,
+                          &settings.connect_timeout_ms, 3000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr,
+                          nullptr);
+  DefineCustomIntVariable("ivfremote.request_timeout",
+                          "Sets the time without progress after which a request has failed.", nullptr,
+                          &settings.request_timeout_ms, 10000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr,
+                          nullptr);
 #ifdef IVFREMOTE_TEST_FAULTS
   DefineCustomStringVariable("ivfremote.test_fault", "Makes object stores misbehave.", nullptr,
                              &settings.test_fault, "", PGC_USERSET, GUC_NOT_IN_SAMPLE, CheckTestFault, nullptr,
