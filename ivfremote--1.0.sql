@@ -172,3 +172,11 @@ CREATE FUNCTION ivfremote_last_scan_requests(
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION ivfremote_last_scan_requests() IS
     'one row for each range read of the same scans, in the order they ended; times in milliseconds since the start of the scan';
+
+-- Servers, for those who run them
+
+CREATE FUNCTION ivfremote_check_server(server name, OUT "check" text, OUT ok bool, OUT detail text, OUT hint text)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION ivfremote_check_server(name) IS
+    'checks everything an index needs of a server, with the user mapping of the caller: one row a check; writes, reads and deletes a few objects of its own; owner of the server';
+REVOKE EXECUTE ON FUNCTION ivfremote_check_server(name) FROM PUBLIC;

@@ -150,6 +150,10 @@ class FaultStore : public ObjectStore {
     return store_->AbortUpload(upload, operation);
   }
 
+  Status CheckTransport(InterruptCheck interrupted, std::vector<CheckResult>* results) override {
+    return store_->CheckTransport(interrupted, results);
+  }
+
   std::string TakeNotice() override { return store_->TakeNotice(); }
 
  private:

@@ -97,6 +97,14 @@ struct ObjectInfo {
   uint64_t size = 0;
 };
 
+// One line of server_check.h's report.
+struct CheckResult {
+  std::string check;
+  bool ok = false;
+  std::string detail;
+  std::string hint;  // empty if ok
+};
+
 // An upload that was never finished.
 struct UploadInfo {
   std::string key;
@@ -127,6 +135,9 @@ class ObjectStore {
   virtual Status ListUploads(std::string prefix, std::vector<UploadInfo>* uploads,
                              std::unique_ptr<Operation>* operation) = 0;
   virtual Status AbortUpload(const UploadInfo& upload, std::unique_ptr<Operation>* operation) = 0;
+
+  // Adds what can be said of the way to the store before anything is stored; ends with the first that is not ok.
+  virtual Status CheckTransport(InterruptCheck, std::vector<CheckResult>*) { return Status::Ok(); }
 
   // Something the user should be told once about this store; empty: nothing.
   virtual std::string TakeNotice() { return {}; }

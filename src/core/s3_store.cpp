@@ -3,7 +3,9 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <ctime>
 
 #include "core/range_text.h"
 #include "core/s3_call.h"
@@ -17,6 +19,7 @@ using Connection = S3Store::Connection;
 constexpr size_t kPartBytes = 8 << 20;  // also the largest object written by a single PUT
 constexpr size_t kPartsInFlight = 4;
 constexpr size_t kDeleteBatch = 1000;
+constexpr double kMaxClockSkewS = 600;
 // How long a dying upload may take to tell the store so.
 constexpr std::chrono::milliseconds kAbortTime{1000};
 
@@ -547,6 +550,40 @@ Status S3Store::AbortUpload(const UploadInfo& upload, std::unique_ptr<Operation>
     return About(ObjectText(upload.key), call.status());
   };
   *operation = std::make_unique<S3Sequence>(connection_, std::move(next), std::move(take));
+  return Status::Ok();
+}
+
+// An unsigned request: any answer shows that the endpoint is there, and tells its clock.
+Status S3Store::CheckTransport(InterruptCheck interrupted, std::vector<CheckResult>* results) {
+  Connection& connection = *connection_;
+  HttpRequest request;
+  request.method = "GET";
+  request.url = connection.scheme + "://" + connection.host + "/";
+  request.fresh_connection = true;
+  const std::unique_ptr<HttpExchange> exchange = connection.client.Start(std::move(request));
+  while (!exchange->done()) {
+    connection.client.Step(Clock::now() + std::chrono::milliseconds(100));
+    if (interrupted != nullptr && interrupted()) return Status::Cancelled("cancelled");
+  }
+  const HttpResponse& response = exchange->response();
+  const bool https = connection.scheme == "https";
+  const bool connected = response.status != 0;
+  results->push_back({"connect", connected || response.certificate_error,
+                      connected ? connection.scheme + "://" + connection.host : response.error,
+                      connected ? "" : "Check the server's endpoint, region and addressing, name resolution and firewalls."});
+  if (!results->back().ok) return Status::Ok();
+  results->push_back({"tls", !response.certificate_error,
+                      !https ? "not used: http sends rows in the clear" : connected ? "certificate verified" : response.error,
+                      connected ? "" : "Set ca_file of the server to the certificate of the authority that signed the store's."});
+  if (!connected) return Status::Ok();
+  const auto date = response.headers.find("date");
+  const time_t theirs = date == response.headers.end() ? -1 : curl_getdate(date->second.c_str(), nullptr);
+  if (theirs == -1) return Status::Ok();
+  const double skew_s =
+      std::difftime(std::chrono::system_clock::to_time_t(connection.environment.wall_clock()), theirs);
+  const bool close = std::abs(skew_s) < kMaxClockSkewS;
+  results->push_back({"clock", close, "this clock is " + std::to_string(static_cast<long>(skew_s)) + " s ahead of the store's",
+                      close ? "" : "Set this machine's clock: stores refuse signatures that are 15 minutes off."});
   return Status::Ok();
 }
 

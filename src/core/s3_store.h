@@ -54,6 +54,7 @@ class S3Store : public ObjectStore {
   Status ListUploads(std::string prefix, std::vector<UploadInfo>* uploads,
                      std::unique_ptr<Operation>* operation) override;
   Status AbortUpload(const UploadInfo& upload, std::unique_ptr<Operation>* operation) override;
+  Status CheckTransport(InterruptCheck interrupted, std::vector<CheckResult>* results) override;
   std::string TakeNotice() override;
 
   class Connection;
