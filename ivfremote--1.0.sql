@@ -6,6 +6,8 @@
 CREATE FUNCTION ivfremote_handler(internal) RETURNS index_am_handler
     AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
 
+COMMENT ON FUNCTION ivfremote_handler(internal) IS 'handler of the access method ivfremote';
+
 CREATE ACCESS METHOD ivfremote TYPE INDEX HANDLER ivfremote_handler;
 COMMENT ON ACCESS METHOD ivfremote IS 'IVF vector index with its lists in object storage or in its own pages';
 
@@ -111,10 +113,13 @@ COMMENT ON OPERATOR <=> (real[], integer[]) IS 'cosine distance';
 
 CREATE FUNCTION ivfremote_real_l2_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE;
+COMMENT ON FUNCTION ivfremote_real_l2_support(internal) IS 'tells the access method the metric of real_l2_ops';
 CREATE FUNCTION ivfremote_real_ip_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE;
+COMMENT ON FUNCTION ivfremote_real_ip_support(internal) IS 'tells the access method the metric of real_ip_ops';
 CREATE FUNCTION ivfremote_real_cosine_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE;
+COMMENT ON FUNCTION ivfremote_real_cosine_support(internal) IS 'tells the access method the metric of real_cosine_ops';
 
 CREATE OPERATOR CLASS real_l2_ops DEFAULT FOR TYPE real[] USING ivfremote AS
     OPERATOR 1 <-> (real[], real[]) FOR ORDER BY float_ops,

@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 
 // The most that is read or written between two looks at the deadline.
 constexpr size_t kChunk = 1 << 20;
+constexpr size_t kSyncBytes = 32 << 20;
 
 class FileDescriptor {
  public:
@@ -54,10 +55,6 @@ Status ErrnoStatus(int error, const std::string& doing, std::string_view key) {
     case EDQUOT:
     case EFBIG:
       return Status::NoSpace(message);
-    case ENAMETOOLONG:
-    case ENOTDIR:
-    case EISDIR:
-      return Status::Invalid(message);
     default:
       return Status::Unavailable(message);
   }
@@ -177,6 +174,12 @@ class FileUpload : public Upload {
       const ssize_t put = ::write(file_.get(), bytes.data(), std::min(kChunk, bytes.size()));
       if (put < 0 && errno != EINTR) return ErrnoStatus(errno, "write", key_);
       if (put > 0) bytes = bytes.subspan(static_cast<size_t>(put));
+      unsynced_ += static_cast<size_t>(std::max<ssize_t>(put, 0));
+    }
+    // Bit by bit, so that Finish does not wait for a gigabyte to reach the disk.
+    if (unsynced_ >= kSyncBytes) {
+      ::fdatasync(file_.get());
+      unsynced_ = 0;
     }
     return Status::Ok();
   }
@@ -216,6 +219,7 @@ class FileUpload : public Upload {
   std::string temporary_;
   std::string key_;
   FileDescriptor file_;
+  size_t unsynced_ = 0;
 };
 
 }  // namespace

@@ -32,6 +32,8 @@ uint16_t Search::AddSegment(const SegmentEntry& segment, std::vector<BlockEntry>
   std::sort(blocks.begin(), blocks.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
   FetchPlanOptions options = plan_options_;
   options.part_bytes = segment.part_bytes;
+  // A page more costs more than a range more.
+  if (segment.place == SegmentPlace::kPages) options.max_gap_bytes = 0;
   std::vector<PlannedRange> ranges = PlanRanges(blocks, options);
   segments_.push_back({segment, std::move(blocks), std::move(ranges)});
   return static_cast<uint16_t>(segments_.size() - 1);

@@ -204,6 +204,10 @@ bool StillListed(Relation index, const SegmentEntry& segment) {
   return listed;
 }
 
+const char* QualifiedName(Relation index) {
+  return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(index)), RelationGetRelationName(index));
+}
+
 [[noreturn]] void ThrowStoreError(const IndexSearch* search, const char* server, const CoreError& error) {
   const char* name = RelationGetRelationName(search->index);
   CHECK_FOR_INTERRUPTS();
@@ -219,7 +223,7 @@ bool StillListed(Relation index, const SegmentEntry& segment) {
                       errdetail_internal("%s", error.message),
                       errhint("Restore the object from a copy, or run REINDEX INDEX CONCURRENTLY %s; the table holds "
                               "all its data.",
-                              quote_identifier(name))));
+                              QualifiedName(search->index))));
     case StatusCode::kDenied:
       ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                       errmsg("server \"%s\" refused access to index \"%s\"", server, name),
@@ -234,7 +238,12 @@ bool StillListed(Relation index, const SegmentEntry& segment) {
                       errdetail_internal("%s", error.message),
                       errhint("Restore the object from a copy, or run REINDEX INDEX CONCURRENTLY %s; the table holds "
                               "all its data.",
-                              quote_identifier(name))));
+                              QualifiedName(search->index))));
+    case StatusCode::kUnsupported:
+      ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                      errmsg("could not read index \"%s\" from server \"%s\"", name, server),
+                      errdetail_internal("%s", error.message),
+                      errhint("Install the newer library on this server too.")));
     default:
       ereport(ERROR, (errcode(error.sqlstate),
                       errmsg("could not read index \"%s\" from server \"%s\"", name, server),
@@ -244,10 +253,12 @@ bool StillListed(Relation index, const SegmentEntry& segment) {
   pg_unreachable();
 }
 
-void RecordSearch(const IndexSearch* search, Clock::time_point scan_start, double wave_ms, ScanRecord* record) {
+void RecordSearch(const IndexSearch* search, Clock::time_point scan_start, double wave_ms, double pending_ms,
+                  ScanRecord* record) {
   const Search& core = **search->search;
   const SearchStatistics& statistics = core.statistics();
-  const double score_ms = std::chrono::duration<double, std::milli>(statistics.score_time).count();
+  const double score_ms =
+      std::chrono::duration<double, std::milli>(statistics.score_time).count() + pending_ms;
   record->waves += statistics.waves;
   record->requests += statistics.requests;
   record->blocks += statistics.blocks;
@@ -271,10 +282,10 @@ void StartWave(IndexSearch* search) {
 }
 
 // Scores what arrives until all has.
-void FinishWave(IndexSearch* search, Clock::time_point start) {
+void FinishWave(IndexSearch* search) {
   Search& core = **search->search;
   const char* server = ServerNameOf(search->index, *search->meta);
-  const Clock::time_point deadline = start + milliseconds(settings.scan_timeout_ms);
+  const Clock::time_point deadline = Clock::now() + milliseconds(settings.scan_timeout_ms);
   bool reread = false;
   while (core.wave_running()) {
     const CoreError error = RunCore([&] { return core.StepWave(Clock::now() + kStep); });
@@ -354,13 +365,15 @@ void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
   const Clock::time_point wave_start = Clock::now();
   if (remote) StartWave(search);
   // While the wave is under way: what is local.
+  const Clock::time_point pending_start = Clock::now();
   ScorePendingRows(search, meta.sealed, lists);
   ScorePendingRows(search, meta.current, lists);
+  const double pending_ms = MillisecondsSince(pending_start);
   for (uint32_t number = 0; number < core.segment_count(); ++number)
     if (search->segments[number]->place == SegmentPlace::kPages)
       DeliverFromPages(search, static_cast<uint16_t>(number));
-  FinishWave(search, wave_start);
-  RecordSearch(search, scan_start, MillisecondsSince(wave_start), record);
+  FinishWave(search);
+  RecordSearch(search, scan_start, MillisecondsSince(wave_start), pending_ms, record);
 }
 
 }  // namespace ivfremote

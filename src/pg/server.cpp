@@ -180,16 +180,10 @@ void ReportNotice(const char* server_name, ObjectStore* store) {
 
 }  // namespace
 
-const char* ServerNameForBuild(Relation index) {
-  if (index->rd_rel->relpersistence == RELPERSISTENCE_TEMP) return "";
-  const char* option = GetIndexOptions(index)->server();
-  if (option[0] != '\0') return option;
-  return settings.default_server == nullptr ? "" : settings.default_server;
-}
-
 const char* ServerNameOf(Relation index, const MetaPage& meta) {
   const char* option = GetIndexOptions(index)->server();
-  return option[0] != '\0' ? option : meta.server;
+  // The option lives in the relcache, which any catalog access may rebuild.
+  return pstrdup(option[0] != '\0' ? option : meta.server);
 }
 
 Oid LookUpServer(const char* name) { return GetOurServer(name)->serverid; }

@@ -8,9 +8,8 @@
 
 namespace ivfremote {
 
-// The name of the server an index is or will be bound to, or "" for embedded: its server option, else `recorded` (by
-// the build), else ivfremote.default_server. Temporary tables are always embedded.
-const char* ServerNameForBuild(Relation index);
+// The name of the server an index is bound to, or "" for embedded: its server option, else what its build recorded.
+// Allocated in the current context.
 const char* ServerNameOf(Relation index, const MetaPage& meta);
 
 // The OID of one of our servers; an error if there is none of that name, or it belongs to another wrapper.

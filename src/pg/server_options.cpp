@@ -101,7 +101,7 @@ void CheckServerOptionNames(List* options) {
   foreach (cell, options) {
     auto* option = static_cast<DefElem*>(lfirst(cell));
     if (Contains(kUserMappingOptions, option->defname))
-      ereport(ERROR, (errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+      ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
                       errmsg("option \"%s\" belongs to a user mapping", option->defname),
                       errdetail("Server options are readable by everyone."),
                       errhint("Use CREATE USER MAPPING FOR owner_of_the_index SERVER server OPTIONS (%s '...').",
@@ -149,7 +149,7 @@ ServerOptions ParseServerOptions(List* options, Oid owner) {
     parsed.kind = StoreKind::kS3;
     ParseS3Options(options, &parsed);
   } else {
-    ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errmsg("unsupported url \"%s\"", parsed.url),
+    ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errmsg("unsupported scheme in option \"url\""),
                     errhint("Supported are s3://bucket/prefix and file:///absolute/path.")));
   }
   return parsed;
