@@ -57,8 +57,11 @@ endif
 # -isystem: Postgres' headers are not clean under -Wextra in C++.
 PG_CPPFLAGS = -I$(top)src -isystem $(shell $(PG_CONFIG) --includedir-server)
 PG_CXXFLAGS = -std=c++20 -O2 -g -Wall -Wextra -Werror -Wno-register -fno-strict-aliasing -fwrapv
+# Assertions of ours are for tests: in a server, one that fails ends every session.
 ifdef TEST_FAULTS
 PG_CPPFLAGS += -DIVFREMOTE_TEST_FAULTS
+else
+PG_CPPFLAGS += -DNDEBUG
 endif
 SHLIB_LINK = -l:libfaiss.a $(OPENBLAS_DIR)/libopenblas.so -Wl,-rpath,$(OPENBLAS_DIR) -lgomp -lhwy -lisal -lcurl -lcrypto -lexpat -lstdc++
 

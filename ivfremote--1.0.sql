@@ -6,6 +6,8 @@
 CREATE FUNCTION ivfremote_handler(internal) RETURNS index_am_handler
     AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
 
+COMMENT ON FUNCTION ivfremote_handler(internal) IS 'handler of the access method ivfremote';
+
 CREATE ACCESS METHOD ivfremote TYPE INDEX HANDLER ivfremote_handler;
 COMMENT ON ACCESS METHOD ivfremote IS 'IVF vector index with its lists in object storage or in its own pages';
 
@@ -111,10 +113,13 @@ COMMENT ON OPERATOR <=> (real[], integer[]) IS 'cosine distance';
 
 CREATE FUNCTION ivfremote_real_l2_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE;
+COMMENT ON FUNCTION ivfremote_real_l2_support(internal) IS 'tells the access method the metric of real_l2_ops';
 CREATE FUNCTION ivfremote_real_ip_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE;
+COMMENT ON FUNCTION ivfremote_real_ip_support(internal) IS 'tells the access method the metric of real_ip_ops';
 CREATE FUNCTION ivfremote_real_cosine_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE;
+COMMENT ON FUNCTION ivfremote_real_cosine_support(internal) IS 'tells the access method the metric of real_cosine_ops';
 
 CREATE OPERATOR CLASS real_l2_ops DEFAULT FOR TYPE real[] USING ivfremote AS
     OPERATOR 1 <-> (real[], real[]) FOR ORDER BY float_ops,
@@ -172,3 +177,11 @@ CREATE FUNCTION ivfremote_last_scan_requests(
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION ivfremote_last_scan_requests() IS
     'one row for each range read of the same scans, in the order they ended; times in milliseconds since the start of the scan';
+
+-- Servers, for those who run them
+
+CREATE FUNCTION ivfremote_check_server(server name, OUT "check" text, OUT ok bool, OUT detail text, OUT hint text)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION ivfremote_check_server(name) IS
+    'checks everything an index needs of a server, with the user mapping of the caller: one row a check; writes, reads and deletes a few objects of its own; owner of the server';
+REVOKE EXECUTE ON FUNCTION ivfremote_check_server(name) FROM PUBLIC;

@@ -132,12 +132,29 @@ class FaultStore : public ObjectStore {
     return Status::Ok();
   }
 
-  Status Delete(std::string_view key) override { return store_->Delete(key); }
-
-  Status List(std::string_view prefix, std::string_view start_after, size_t limit,
-              std::vector<ObjectInfo>* objects) override {
-    return store_->List(prefix, start_after, limit, objects);
+  Status Delete(std::vector<std::string> keys, std::unique_ptr<Operation>* operation) override {
+    return store_->Delete(std::move(keys), operation);
   }
+
+  Status List(std::string prefix, std::string start_after, size_t limit, std::vector<ObjectInfo>* objects,
+              std::unique_ptr<Operation>* operation) override {
+    return store_->List(std::move(prefix), std::move(start_after), limit, objects, operation);
+  }
+
+  Status ListUploads(std::string prefix, std::vector<UploadInfo>* uploads,
+                     std::unique_ptr<Operation>* operation) override {
+    return store_->ListUploads(std::move(prefix), uploads, operation);
+  }
+
+  Status AbortUpload(const UploadInfo& upload, std::unique_ptr<Operation>* operation) override {
+    return store_->AbortUpload(upload, operation);
+  }
+
+  Status CheckTransport(InterruptCheck interrupted, std::vector<CheckResult>* results) override {
+    return store_->CheckTransport(interrupted, results);
+  }
+
+  std::string TakeNotice() override { return store_->TakeNotice(); }
 
  private:
   std::unique_ptr<ObjectStore> store_;

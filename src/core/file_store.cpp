@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 
 // The most that is read or written between two looks at the deadline.
 constexpr size_t kChunk = 1 << 20;
+constexpr size_t kSyncBytes = 32 << 20;
 
 class FileDescriptor {
  public:
@@ -54,10 +55,6 @@ Status ErrnoStatus(int error, const std::string& doing, std::string_view key) {
     case EDQUOT:
     case EFBIG:
       return Status::NoSpace(message);
-    case ENAMETOOLONG:
-    case ENOTDIR:
-    case EISDIR:
-      return Status::Invalid(message);
     default:
       return Status::Unavailable(message);
   }
@@ -177,6 +174,12 @@ class FileUpload : public Upload {
       const ssize_t put = ::write(file_.get(), bytes.data(), std::min(kChunk, bytes.size()));
       if (put < 0 && errno != EINTR) return ErrnoStatus(errno, "write", key_);
       if (put > 0) bytes = bytes.subspan(static_cast<size_t>(put));
+      unsynced_ += static_cast<size_t>(std::max<ssize_t>(put, 0));
+    }
+    // Bit by bit, so that Finish does not wait for a gigabyte to reach the disk.
+    if (unsynced_ >= kSyncBytes) {
+      ::fdatasync(file_.get());
+      unsynced_ = 0;
     }
     return Status::Ok();
   }
@@ -216,6 +219,7 @@ class FileUpload : public Upload {
   std::string temporary_;
   std::string key_;
   FileDescriptor file_;
+  size_t unsynced_ = 0;
 };
 
 }  // namespace
@@ -240,34 +244,74 @@ Status FileStore::Create(std::string_view key, std::unique_ptr<Upload>* upload) 
   return Status::Ok();
 }
 
-Status FileStore::Delete(std::string_view key) {
+Status FileStore::DeleteOne(const std::string& key) {
   IVFREMOTE_RETURN_IF_ERROR(CheckKey(key));
-  const fs::path path = root_ + "/" + std::string(key);
-  if (::unlink(path.c_str()) != 0) return ErrnoStatus(errno, "delete", key);
+  const fs::path path = root_ + "/" + key;
+  if (::unlink(path.c_str()) != 0) return errno == ENOENT ? Status::Ok() : ErrnoStatus(errno, "delete", key);
   return SyncDirectory(path.parent_path(), key);
 }
 
-Status FileStore::List(std::string_view prefix, std::string_view start_after, size_t limit,
-                       std::vector<ObjectInfo>* objects) {
+Status FileStore::Delete(std::vector<std::string> keys, std::unique_ptr<Operation>* operation) {
+  Status status;
+  for (const std::string& key : keys)
+    if (status.ok()) status = DeleteOne(key);
+  *operation = std::make_unique<FinishedOperation>(std::move(status));
+  return Status::Ok();
+}
+
+Status FileStore::ListFiles(std::string_view prefix, bool hidden, std::vector<ObjectInfo>* files) {
   std::error_code error;
-  std::vector<ObjectInfo> found;
   for (fs::recursive_directory_iterator at(root_, error), end; !error && at != end; at.increment(error)) {
-    if (at->path().filename().native().front() == '.') {
-      at.disable_recursion_pending();
-      continue;
-    }
     std::error_code ignored;
-    if (!at->is_regular_file(ignored)) continue;
+    const bool is_hidden = at->path().filename().native().front() == '.';
+    if (is_hidden && at->is_directory(ignored)) at.disable_recursion_pending();
+    if (is_hidden != hidden || !at->is_regular_file(ignored)) continue;
     const std::string key = at->path().native().substr(root_.size() + 1);
-    if (!key.starts_with(prefix) || key <= start_after) continue;
+    if (!key.starts_with(prefix)) continue;
     const uint64_t size = at->file_size(ignored);
-    if (!ignored) found.push_back({key, size});
+    if (!ignored) files->push_back({key, size});
   }
-  if (error && error != std::errc::no_such_file_or_directory)
-    return ErrnoStatus(error.value(), "list", prefix);
-  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
-  found.resize(std::min(found.size(), limit));
-  objects->insert(objects->end(), found.begin(), found.end());
+  if (error && error != std::errc::no_such_file_or_directory) return ErrnoStatus(error.value(), "list", prefix);
+  std::sort(files->begin(), files->end(), [](const auto& a, const auto& b) { return a.key < b.key; });
+  return Status::Ok();
+}
+
+Status FileStore::List(std::string prefix, std::string start_after, size_t limit, std::vector<ObjectInfo>* objects,
+                       std::unique_ptr<Operation>* operation) {
+  std::vector<ObjectInfo> found;
+  Status status = ListFiles(prefix, false, &found);
+  const size_t most = objects->size() + limit;
+  for (ObjectInfo& object : found)
+    if (object.key > start_after && objects->size() < most) objects->push_back(std::move(object));
+  *operation = std::make_unique<FinishedOperation>(std::move(status));
+  return Status::Ok();
+}
+
+// The temporary file of an upload, as its id.
+Status FileStore::ListUploads(std::string prefix, std::vector<UploadInfo>* uploads,
+                              std::unique_ptr<Operation>* operation) {
+  std::vector<ObjectInfo> found;
+  Status status = ListFiles("", true, &found);
+  for (const ObjectInfo& file : found) {
+    // directory/.name.pid.counter.tmp -> directory/name
+    const size_t slash = file.key.rfind('/');
+    const size_t start = slash == std::string::npos ? 0 : slash + 1;
+    std::string key = file.key.substr(0, start) + file.key.substr(start + 1);
+    for (int i = 0; i < 3; ++i) key.resize(std::min(key.rfind('.'), key.size()));
+    if (file.key.ends_with(".tmp") && key.starts_with(prefix)) uploads->push_back({key, file.key});
+  }
+  *operation = std::make_unique<FinishedOperation>(std::move(status));
+  return Status::Ok();
+}
+
+Status FileStore::AbortUpload(const UploadInfo& upload, std::unique_ptr<Operation>* operation) {
+  const fs::path path = upload.id;
+  Status status = path.filename().native().front() == '.' && upload.id.find("..") == std::string::npos
+                      ? Status::Ok()
+                      : Status::Invalid("invalid upload \"" + upload.id + "\"");
+  if (status.ok() && ::unlink((root_ + "/" + upload.id).c_str()) != 0 && errno != ENOENT)
+    status = ErrnoStatus(errno, "abort the upload of", upload.key);
+  *operation = std::make_unique<FinishedOperation>(std::move(status));
   return Status::Ok();
 }
 

@@ -17,11 +17,18 @@ class FileStore : public ObjectStore {
   Status GetRanges(std::vector<RangeRequest> requests, size_t max_concurrent,
                    std::unique_ptr<RangeWave>* wave) override;
   Status Create(std::string_view key, std::unique_ptr<Upload>* upload) override;
-  Status Delete(std::string_view key) override;
-  Status List(std::string_view prefix, std::string_view start_after, size_t limit,
-              std::vector<ObjectInfo>* objects) override;
+  Status Delete(std::vector<std::string> keys, std::unique_ptr<Operation>* operation) override;
+  Status List(std::string prefix, std::string start_after, size_t limit, std::vector<ObjectInfo>* objects,
+              std::unique_ptr<Operation>* operation) override;
+  Status ListUploads(std::string prefix, std::vector<UploadInfo>* uploads,
+                     std::unique_ptr<Operation>* operation) override;
+  Status AbortUpload(const UploadInfo& upload, std::unique_ptr<Operation>* operation) override;
 
  private:
+  Status DeleteOne(const std::string& key);
+  // Walks the directory for files whose names are hidden (unfinished uploads) or not.
+  Status ListFiles(std::string_view prefix, bool hidden, std::vector<ObjectInfo>* files);
+
   std::string root_;
 };
 

@@ -194,7 +194,7 @@ void HttpClient::Step(Clock::time_point deadline) {
       any = true;
     }
     const auto rest = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
-    if (any || running_ == 0 || rest.count() <= 0) return;
+    if (any || rest.count() <= 0) return;
     int descriptors = 0;
     // A signal ends this early; the caller then looks for interrupts.
     curl_multi_poll(multi_, nullptr, 0, static_cast<int>(rest.count()), &descriptors);
@@ -226,6 +226,7 @@ void HttpClient::Finish(HttpExchange* exchange, CURLcode result) {
   exchange->easy_ = nullptr;
   exchange->done_ = true;
   --running_;
+  ++finished_;
 }
 
 }  // namespace ivfremote

@@ -88,8 +88,11 @@ class HttpClient {
   // Starts a request. The body of a 2xx answer goes into `buffer` if it is not empty.
   std::unique_ptr<HttpExchange> Start(HttpRequest request, MutableBytes buffer = {});
 
-  // Moves bytes until some exchange is done, or `deadline`. A signal may end it early.
+  // Moves bytes until some exchange is done, or `deadline`; waits even if none is running. A signal may end it early.
   void Step(Clock::time_point deadline);
+
+  // How many exchanges have ended so far.
+  uint64_t finished() const { return finished_; }
 
   void set_options(const HttpOptions& options) { options_ = options; }
 
@@ -102,6 +105,7 @@ class HttpClient {
   CURLM* multi_;
   std::vector<CURL*> idle_;  // easy handles to use again
   size_t running_ = 0;
+  uint64_t finished_ = 0;
 };
 
 }  // namespace ivfremote

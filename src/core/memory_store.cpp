@@ -82,21 +82,31 @@ Status MemoryStore::Create(std::string_view key, std::unique_ptr<Upload>* upload
   return Status::Ok();
 }
 
-Status MemoryStore::Delete(std::string_view key) {
-  const auto found = objects_.find(key);
-  if (found == objects_.end()) return Status::NotFound(MissingObjectText(key));
-  objects_.erase(found);
+Status MemoryStore::Delete(std::vector<std::string> keys, std::unique_ptr<Operation>* operation) {
+  for (const std::string& key : keys) objects_.erase(key);
+  *operation = std::make_unique<FinishedOperation>(Status::Ok());
   return Status::Ok();
 }
 
-Status MemoryStore::List(std::string_view prefix, std::string_view start_after, size_t limit,
-                         std::vector<ObjectInfo>* objects) {
-  for (auto at = objects_.lower_bound(prefix); at != objects_.end() && limit > 0; ++at) {
+Status MemoryStore::List(std::string prefix, std::string start_after, size_t limit, std::vector<ObjectInfo>* objects,
+                         std::unique_ptr<Operation>* operation) {
+  const size_t most = objects->size() + limit;
+  for (auto at = objects_.lower_bound(prefix); at != objects_.end() && objects->size() < most; ++at) {
     if (!at->first.starts_with(prefix)) break;
-    if (at->first <= start_after) continue;
-    objects->push_back({at->first, at->second.size()});
-    --limit;
+    if (at->first > start_after) objects->push_back({at->first, at->second.size()});
   }
+  *operation = std::make_unique<FinishedOperation>(Status::Ok());
+  return Status::Ok();
+}
+
+// An unfinished upload is nowhere but in its own object.
+Status MemoryStore::ListUploads(std::string, std::vector<UploadInfo>*, std::unique_ptr<Operation>* operation) {
+  *operation = std::make_unique<FinishedOperation>(Status::Ok());
+  return Status::Ok();
+}
+
+Status MemoryStore::AbortUpload(const UploadInfo&, std::unique_ptr<Operation>* operation) {
+  *operation = std::make_unique<FinishedOperation>(Status::Ok());
   return Status::Ok();
 }
 

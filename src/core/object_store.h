@@ -72,9 +72,43 @@ class Upload {
   virtual Status Finish(Clock::time_point deadline, bool* done) = 0;
 };
 
+// Something else under way.
+class Operation {
+ public:
+  virtual ~Operation() = default;
+  virtual Status Step(Clock::time_point deadline, bool* done) = 0;
+};
+
+// One that ends with a known status at its first step: what local stores have.
+class FinishedOperation : public Operation {
+ public:
+  explicit FinishedOperation(Status status) : status_(std::move(status)) {}
+  Status Step(Clock::time_point, bool* done) override {
+    *done = status_.ok();
+    return status_;
+  }
+
+ private:
+  Status status_;
+};
+
 struct ObjectInfo {
   std::string key;
   uint64_t size = 0;
+};
+
+// One line of server_check.h's report.
+struct CheckResult {
+  std::string check;
+  bool ok = false;
+  std::string detail;
+  std::string hint;  // empty if ok
+};
+
+// An upload that was never finished.
+struct UploadInfo {
+  std::string key;
+  std::string id;
 };
 
 class ObjectStore {
@@ -88,12 +122,25 @@ class ObjectStore {
   // Starts writing a new object; never overwrites one.
   virtual Status Create(std::string_view key, std::unique_ptr<Upload>* upload) = 0;
 
-  // A missing object is kNotFound.
-  virtual Status Delete(std::string_view key) = 0;
+  // Deletes objects. One that does not exist is no error.
+  virtual Status Delete(std::vector<std::string> keys, std::unique_ptr<Operation>* operation) = 0;
 
-  // Up to `limit` objects whose keys start with `prefix` and come after `start_after`, in key order.
-  virtual Status List(std::string_view prefix, std::string_view start_after, size_t limit,
-                      std::vector<ObjectInfo>* objects) = 0;
+  // Appends up to `limit` objects whose keys start with `prefix` and come after `start_after`, in key order. `objects`
+  // must outlive the operation.
+  virtual Status List(std::string prefix, std::string start_after, size_t limit, std::vector<ObjectInfo>* objects,
+                      std::unique_ptr<Operation>* operation) = 0;
+
+  // Unfinished uploads to keys that start with `prefix`, others' included, and how to be rid of one. One that does not
+  // exist is no error.
+  virtual Status ListUploads(std::string prefix, std::vector<UploadInfo>* uploads,
+                             std::unique_ptr<Operation>* operation) = 0;
+  virtual Status AbortUpload(const UploadInfo& upload, std::unique_ptr<Operation>* operation) = 0;
+
+  // Adds what can be said of the way to the store before anything is stored; ends with the first that is not ok.
+  virtual Status CheckTransport(InterruptCheck, std::vector<CheckResult>*) { return Status::Ok(); }
+
+  // Something the user should be told once about this store; empty: nothing.
+  virtual std::string TakeNotice() { return {}; }
 };
 
 }  // namespace ivfremote

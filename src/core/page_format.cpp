@@ -1,7 +1,6 @@
 #include "core/page_format.h"
 
 #include <algorithm>
-#include <cassert>
 #include <cstring>
 
 #include "core/little_endian.h"
@@ -104,17 +103,19 @@ void TidMapBuilder::StartPage() {
   bitmaps_start_ = kPayloadBytes;
 }
 
-bool TidMapBuilder::Add(Tid tid) {
-  assert(!has_block_ || tid.block >= block_);
-  assert(tid.offset >= 1 && tid.offset <= kMaxBitmapBytes * 8);
-  bool full = false;
-  if (has_block_ && tid.block != block_) full = CloseBlock();
+Status TidMapBuilder::Add(Tid tid, bool* page_full) {
+  *page_full = false;
+  // Whoever scans the table decides these, so they are checked, not asserted.
+  if ((has_block_ && tid.block < block_) || tid.offset == 0 || tid.offset > kMaxBitmapBytes * 8)
+    return Status::Internal("row at block " + std::to_string(tid.block) + " offset " + std::to_string(tid.offset) +
+                            " does not fit the tid map");
+  if (has_block_ && tid.block != block_) *page_full = CloseBlock();
   has_block_ = true;
   block_ = tid.block;
   const size_t bit = tid.offset - 1u;
   if (bitmap_.size() <= bit / 8) bitmap_.resize(bit / 8 + 1);
   bitmap_[bit / 8] = static_cast<uint8_t>(bitmap_[bit / 8] | 1 << bit % 8);
-  return full;
+  return Status::Ok();
 }
 
 // Moves the bitmap of the current block into the page, starting another page where it does not fit.

@@ -143,8 +143,8 @@ class TidMapBuilder {
  public:
   TidMapBuilder();
 
-  // Blocks must not decrease. True when a page has become full; take it with TakePage() before going on.
-  bool Add(Tid tid);
+  // Blocks must not decrease. Says when a page has become full; take it with TakePage() before going on.
+  Status Add(Tid tid, bool* page_full);
   // Ends the map: true if there is a last page to take.
   bool Finish();
 

@@ -32,12 +32,14 @@ uint16_t Search::AddSegment(const SegmentEntry& segment, std::vector<BlockEntry>
   std::sort(blocks.begin(), blocks.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
   FetchPlanOptions options = plan_options_;
   options.part_bytes = segment.part_bytes;
+  // A page more costs more than a range more.
+  if (segment.place == SegmentPlace::kPages) options.max_gap_bytes = 0;
   std::vector<PlannedRange> ranges = PlanRanges(blocks, options);
   segments_.push_back({segment, std::move(blocks), std::move(ranges)});
   return static_cast<uint16_t>(segments_.size() - 1);
 }
 
-Status Search::StartWave(ObjectStore* store, size_t max_concurrent) {
+void Search::ListRequests() {
   for (uint16_t number = 0; number < segments_.size(); ++number) {
     const Segment& segment = segments_[number];
     if (segment.entry.place != SegmentPlace::kObject) continue;
@@ -45,15 +47,26 @@ Status Search::StartWave(ObjectStore* store, size_t max_concurrent) {
       const PlannedRange& range = segment.ranges[i];
       const uint64_t part_bytes = segment.entry.part_bytes;
       const uint64_t part = part_bytes == 0 ? 0 : range.offset / part_bytes;
-      requests_.push_back({number, i});
-      sent_.push_back({FormatObjectKey({segment.entry.name, static_cast<uint32_t>(part)}),
-                       range.offset - part * part_bytes, range.length});
+      requests_.push_back({number, i, false,
+                           {FormatObjectKey({segment.entry.name, static_cast<uint32_t>(part)}),
+                            range.offset - part * part_bytes, range.length}});
     }
   }
-  outstanding_ = sent_.size();
-  if (sent_.empty()) return Status::Ok();
+}
+
+Status Search::StartWave(ObjectStore* store, size_t max_concurrent) {
+  if (requests_.empty()) ListRequests();
+  std::vector<RangeRequest> send;
+  in_wave_.clear();
+  for (size_t i = 0; i < requests_.size(); ++i) {
+    if (requests_[i].done) continue;
+    in_wave_.push_back(i);
+    send.push_back(requests_[i].sent);
+  }
+  outstanding_ = send.size();
+  if (send.empty()) return Status::Ok();
   ++statistics_.waves;
-  return store->GetRanges(sent_, max_concurrent, &wave_);
+  return store->GetRanges(std::move(send), max_concurrent, &wave_);
 }
 
 Status Search::StepWave(Clock::time_point deadline) {
@@ -62,12 +75,12 @@ Status Search::StepWave(Clock::time_point deadline) {
   for (RangeCompletion& completion : completions_) {
     --outstanding_;
     ++statistics_.requests;
-    const RangeRequest& sent = sent_[completion.request];
-    trace_.push_back({sent.key, sent.offset, sent.length, static_cast<uint32_t>(statistics_.waves),
-                      completion.started, completion.finished});
+    Request& request = requests_[in_wave_[completion.request]];
+    trace_.push_back({request.sent.key, request.sent.offset, request.sent.length,
+                      static_cast<uint32_t>(statistics_.waves), completion.started, completion.finished});
     IVFREMOTE_RETURN_IF_ERROR(completion.status);
-    const Request& request = requests_[completion.request];
     IVFREMOTE_RETURN_IF_ERROR(Deliver(request.segment, request.range, completion.buffer.bytes()));
+    request.done = true;
     completion.buffer = RangeBuffer();
   }
   if (outstanding_ == 0) wave_.reset();

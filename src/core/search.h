@@ -56,7 +56,8 @@ class Search {
   // Adds the blocks to read from one segment; returns its number. Blocks may come in any order.
   uint16_t AddSegment(const SegmentEntry& segment, std::vector<BlockEntry> blocks);
 
-  // Objects: starts one wave over every segment added that lives in the store. `store` must outlive the search.
+  // Objects: starts one wave over what has not been read of the segments in the store. After an error it may be called
+  // again, with another store.
   Status StartWave(ObjectStore* store, size_t max_concurrent);
   uint32_t segment_count() const { return static_cast<uint32_t>(segments_.size()); }
   bool wave_running() const { return wave_ != nullptr && outstanding_ > 0; }
@@ -90,8 +91,11 @@ class Search {
   struct Request {
     uint16_t segment;
     uint32_t range;
+    bool done;
+    RangeRequest sent;
   };
 
+  void ListRequests();
   std::string Describe(const Segment& segment, const BlockEntry& block) const;
   void ScoreBlock(uint16_t segment, const BlockView& block);
   void Add(double distance, Tid tid, uint16_t segment) {
@@ -103,8 +107,8 @@ class Search {
   FetchPlanOptions plan_options_;
   std::vector<Segment> segments_;
   std::unique_ptr<RangeWave> wave_;
-  std::vector<Request> requests_;  // of the wave
-  std::vector<RangeRequest> sent_;
+  std::vector<Request> requests_;
+  std::vector<size_t> in_wave_;  // numbers of requests, by their number in the wave
   std::vector<RangeCompletion> completions_;
   size_t outstanding_ = 0;
   std::vector<Candidate> candidates_;

@@ -3,7 +3,8 @@
 //   header (128) | blocks, each starting at a multiple of 64 | routing | directory | trailer (64)
 //
 // Offsets are logical. Where `part_bytes` is not 0, part i of the segment holds the logical bytes from i * part_bytes
-// on, and no item crosses from one part into the next: what would is moved to the start of the next part.
+// on. No block crosses from one part into the next, nor the trailer: what would is moved to the start of the next part.
+// Routing and directory, which may be longer than a part, go on in it.
 //
 // Encoders assert (a mistake is our bug); decoders return kCorrupt or kUnsupported (the bytes are theirs).
 #pragma once

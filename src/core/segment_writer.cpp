@@ -1,6 +1,6 @@
 #include "core/segment_writer.h"
 
-#include <cassert>
+#include <algorithm>
 
 #include "core/checksum.h"
 #include "core/little_endian.h"
@@ -21,8 +21,24 @@ Status SegmentWriter::Emit(std::vector<std::byte> item, uint64_t alignment, uint
   return Status::Ok();
 }
 
+uint64_t SegmentWriter::EmitRun(const std::vector<std::byte>& run) {
+  const uint64_t offset = AlignUp(end_, kBlockAlignment);
+  end_ = offset;
+  for (size_t done = 0; done < run.size();) {
+    size_t piece = std::min<size_t>(run.size() - done, kMaxBlockBytes);
+    if (header_.part_bytes != 0)
+      piece = static_cast<size_t>(std::min<uint64_t>(piece, header_.part_bytes - end_ % header_.part_bytes));
+    const auto from = run.begin() + static_cast<ptrdiff_t>(done);
+    output_.push_back({end_, {from, from + static_cast<ptrdiff_t>(piece)}});
+    done += piece;
+    end_ += piece;
+  }
+  return offset;
+}
+
 Status SegmentWriter::Add(uint32_t list, Tid tid, const float* row) {
-  assert(!finished_ && list >= list_ && list < header_.list_count);
+  if (finished_ || list < list_ || list >= header_.list_count)
+    return Status::Internal("rows of list " + std::to_string(list) + " come out of order");
   if (end_ == 0) {
     uint64_t offset;
     IVFREMOTE_RETURN_IF_ERROR(Emit(EncodeSegmentHeader(header_), 1, &offset));
@@ -52,21 +68,22 @@ Status SegmentWriter::FlushBlock() {
 }
 
 Status SegmentWriter::Finish() {
-  assert(!finished_);
   finished_ = true;
   uint64_t offset;
   if (end_ == 0) IVFREMOTE_RETURN_IF_ERROR(Emit(EncodeSegmentHeader(header_), 1, &offset));
   IVFREMOTE_RETURN_IF_ERROR(FlushBlock());
   SegmentTrailer trailer;
   trailer.rows = rows_;
-  std::vector<std::byte> routing = routing_->Encode();
-  trailer.routing_bytes = routing.size();
-  trailer.routing_crc = Crc32c(routing);
-  IVFREMOTE_RETURN_IF_ERROR(Emit(std::move(routing), kBlockAlignment, &trailer.routing_offset));
-  std::vector<std::byte> directory = EncodeDirectory(directory_);
+  {
+    const std::vector<std::byte> routing = routing_->Encode();
+    trailer.routing_bytes = routing.size();
+    trailer.routing_crc = Crc32c(routing);
+    trailer.routing_offset = EmitRun(routing);
+  }
+  const std::vector<std::byte> directory = EncodeDirectory(directory_);
   trailer.directory_bytes = directory.size();
   trailer.directory_crc = Crc32c(directory);
-  IVFREMOTE_RETURN_IF_ERROR(Emit(std::move(directory), kBlockAlignment, &trailer.directory_offset));
+  trailer.directory_offset = EmitRun(directory);
   return Emit(EncodeSegmentTrailer(trailer), kBlockAlignment, &offset);
 }
 

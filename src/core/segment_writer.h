@@ -36,8 +36,10 @@ class SegmentWriter {
 
  private:
   Status FlushBlock();
-  // Places an item and appends it to the output; returns its offset.
+  // Places an item where it crosses no part and appends it to the output; returns its offset.
   Status Emit(std::vector<std::byte> item, uint64_t alignment, uint64_t* offset);
+  // Appends a run of bytes that may go on in the next part; returns its offset.
+  uint64_t EmitRun(const std::vector<std::byte>& run);
 
   SegmentHeader header_;
   const Routing* routing_;

@@ -173,10 +173,13 @@ struct Trainer::State {
   std::vector<std::vector<uint32_t>> members;  // sample rows of each group, in layout order
   std::vector<uint32_t> shares;                // lists of each group
   uint32_t next_group = 0;
+  bool centred = false;
   bool have_groups = false;
   Routing routing;
 
-  void Centre();
+  template <typename Visit>
+  Status ForEachRow(Visit visit);
+  Status Centre();
   void TrainGroups();
   void TrainListsOf(uint32_t group);
   void Complete();
@@ -197,23 +200,36 @@ uint32_t Trainer::steps_done() const { return state_->have_groups ? 1 + state_->
 
 Routing Trainer::TakeRouting() { return std::move(state_->routing); }
 
+// Calls visit(row) for every sample row; ends early when the user wants to.
+template <typename Visit>
+Status Trainer::State::ForEachRow(Visit visit) {
+  constexpr size_t kRowsBetweenChecks = 1024;
+  for (size_t i = 0; i < rows; ++i) {
+    if (i % kRowsBetweenChecks == 0 && options.interrupted != nullptr && options.interrupted())
+      return Status::Cancelled("training was cancelled");
+    visit(&sample[i * options.dimensions]);
+  }
+  return Status::Ok();
+}
+
 // Subtracts the mean, and scales by a power of two so that no square overflows: Faiss asserts (aborts the process) when
 // all distances of a row are infinite.
-void Trainer::State::Centre() {
+Status Trainer::State::Centre() {
   const size_t d = options.dimensions;
   std::vector<double> sums(d);
-  for (size_t i = 0; i < rows; ++i)
-    for (size_t j = 0; j < d; ++j) sums[j] += sample[i * d + j];
+  IVFREMOTE_RETURN_IF_ERROR(ForEachRow([&](const float* row) {
+    for (size_t j = 0; j < d; ++j) sums[j] += row[j];
+  }));
   routing.mean.resize(d);
   for (size_t j = 0; j < d; ++j) routing.mean[j] = static_cast<float>(sums[j] / static_cast<double>(rows));
   double largest = 0;
-  for (size_t i = 0; i < rows; ++i)
-    for (size_t j = 0; j < d; ++j)
-      largest = std::max(largest, std::abs(double{sample[i * d + j]} - routing.mean[j]));
+  IVFREMOTE_RETURN_IF_ERROR(ForEachRow([&](const float* row) {
+    for (size_t j = 0; j < d; ++j) largest = std::max(largest, std::abs(double{row[j]} - routing.mean[j]));
+  }));
   if (largest > 1e15 || (largest > 0 && largest < 1e-15)) scale = std::exp2(-std::ilogb(largest));
-  for (size_t i = 0; i < rows; ++i)
-    for (size_t j = 0; j < d; ++j)
-      sample[i * d + j] = static_cast<float>((double{sample[i * d + j]} - routing.mean[j]) * scale);
+  return ForEachRow([&](float* row) {
+    for (size_t j = 0; j < d; ++j) row[j] = static_cast<float>((double{row[j]} - routing.mean[j]) * scale);
+  });
 }
 
 void Trainer::State::TrainGroups() {
@@ -256,12 +272,15 @@ void Trainer::State::Complete() {
 
 Status Trainer::Step(bool* done) {
   State& state = *state_;
+  if (!state.centred) {
+    IVFREMOTE_RETURN_IF_ERROR(state.Centre());
+    state.centred = true;
+  }
   const TrainingThreads threads(state.options.threads);
   const InterruptScope interrupts(&threads, state.options.interrupted);
   try {
     SizeFaissBatches(state.options.dimensions);
     if (!state.have_groups) {
-      state.Centre();
       state.TrainGroups();
     } else {
       state.TrainListsOf(state.next_group++);

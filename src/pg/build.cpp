@@ -6,15 +6,10 @@
 
 #include "core/distance.h"
 #include "pg/access_method.h"
+#include "pg/binding.h"
 #include "pg/pending.h"
 #include "pg/server.h"
 #include "pg/stream.h"
-
-extern "C" {
-#include "catalog/dependency.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_foreign_server.h"
-}
 
 namespace ivfremote {
 namespace {
@@ -42,25 +37,16 @@ void InitMeta(Relation index, const char* server, MetaPage* meta) {
   strlcpy(meta->server, server, sizeof meta->server);
 }
 
-// Lets DROP SERVER fail while the index is there. REINDEX runs this again.
-void DependOnServer(Relation index, Oid server) {
-  const ObjectAddress index_address{RelationRelationId, RelationGetRelid(index), 0};
-  const ObjectAddress server_address{ForeignServerRelationId, server, 0};
-  deleteDependencyRecordsForSpecific(RelationRelationId, RelationGetRelid(index), DEPENDENCY_NORMAL,
-                                     ForeignServerRelationId, server);
-  recordDependencyOn(&index_address, &server_address, DEPENDENCY_NORMAL);
-}
-
 double FlushThreshold(const Build& build) {
-  if (build.options->flush_threshold >= 0) return build.options->flush_threshold;
+  if (build.flush_threshold >= 0) return build.flush_threshold;
   return std::max<double>(kMinFlushThreshold, 0.02 * build.estimated_rows);
 }
 
-void LoadPendingRow(Relation index, ItemPointer tid, Datum* values, bool* isnull, bool, void* argument) {
+void LoadPendingRow(Relation index, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
   auto* build = static_cast<Build*>(argument);
   MemoryContext old = MemoryContextSwitchTo(build->row_context);
   Vector vector;
-  if (BuildVector(build, values, isnull, &vector) && InsertPendingRow(index, tid, vector)) {
+  if (BuildVector(build, values, isnull, alive, &vector) && InsertPendingRow(index, tid, vector)) {
     ++build->indexed_rows;
     pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(build->indexed_rows));
   }
@@ -111,8 +97,10 @@ void StartBuildPhase(BuildPhase phase) {
 
 int64_t MaintenanceBytes() { return int64_t{maintenance_work_mem} * 1024; }
 
-bool BuildVector(Build* build, Datum* values, bool* isnull, Vector* vector) {
+bool BuildVector(Build* build, Datum* values, bool* isnull, bool alive, Vector* vector) {
   if (isnull[0]) return false;
+  // A deleted row that an old snapshot may still see must not stop the build, and says nothing about the others.
+  if (!alive && (build->dimensions == 0 || !IsUsableVector(values[0], build->dimensions))) return false;
   *vector = VectorFromArray(values[0]);
   if (build->dimensions == 0) build->dimensions = vector->dimensions;
   if (build->dimensions != vector->dimensions) ThrowDimensionMismatch(build->dimensions, vector->dimensions);
@@ -124,7 +112,7 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
     elog(ERROR, "index \"%s\" already contains data", RelationGetRelationName(index));
   auto* result = static_cast<IndexBuildResult*>(palloc0(sizeof(IndexBuildResult)));
   auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
-  const char* server = ServerNameForBuild(index);
+  const char* server = ServerNameForBuild(heap, index, info->ii_Concurrent);
   InitMeta(index, server, meta);
 
   auto* build = static_cast<Build*>(palloc0(sizeof(Build)));
@@ -132,15 +120,14 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
   build->index = index;
   build->info = info;
   build->metric = meta->metric;
-  build->options = GetIndexOptions(index);
+  build->requested_lists = GetIndexOptions(index)->lists;
+  build->flush_threshold = GetIndexOptions(index)->flush_threshold;
   build->server = server;
 
-  // pg_upgrade recreates the relation and then moves the old files in place: touch no store.
-  if (!IsBinaryUpgrade && server[0] != '\0') {
-    const Oid server_oid = LookUpServer(server);
-    CheckServerUsage(server_oid);
-    DependOnServer(index, server_oid);
-  }
+  const Oid server_oid = server[0] == '\0' ? InvalidOid : LookUpServer(server);
+  BindToServer(heap, index, info->ii_Concurrent, server_oid);
+  // pg_upgrade recreates the relation, empty, and then moves the old files in place.
+  if (OidIsValid(server_oid) && !IsBinaryUpgrade) CheckServerUsage(server_oid);
 
   WriteFirstMeta(index, *meta);
   build->context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote build", ALLOCSET_DEFAULT_SIZES);
@@ -165,7 +152,7 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
 
 void AmBuildEmpty(Relation index) {
   auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
-  InitMeta(index, ServerNameForBuild(index), meta);
+  InitMeta(index, "", meta);
   WriteInitFork(index, meta);
 }
 

@@ -24,13 +24,14 @@ struct Build {
   MemoryContext context;      // everything of the build
   MemoryContext row_context;  // reset for every row
   Metric metric;
-  const IndexOptions* options;
-  const char* server;  // "" if embedded
+  int requested_lists;   // 0: automatic
+  int flush_threshold;   // -1: automatic
+  const char* server;    // "" if embedded
 
   // What the sample says.
   uint32_t dimensions;    // 0: no row yet
-  double estimated_rows;  // exact if `counted`
-  bool counted;
+  double estimated_rows;
+  double rows_per_block;
   uint32_t lists;
 
   Held<Routing>* routing;
@@ -47,8 +48,8 @@ void StartBuildPhase(BuildPhase phase);
 int64_t MaintenanceBytes();
 
 // The vector of an index tuple, or false if it is not to be indexed. Allocates in the current context. Fixes the build's
-// dimensions by the first row, and checks every other against them.
-bool BuildVector(Build* build, Datum* values, bool* isnull, Vector* vector);
+// dimensions by the first row alive, and checks every other against them.
+bool BuildVector(Build* build, Datum* values, bool* isnull, bool alive, Vector* vector);
 
 // Estimates the table's rows and dimensions, and chooses the number of lists.
 void MeasureTable(Build* build);

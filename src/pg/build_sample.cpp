@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 
 #include "pg/build.h"
 #include "pg/pending.h"
@@ -17,14 +18,14 @@ namespace {
 
 // Enough to estimate the number of rows; a table of fewer blocks is counted.
 constexpr BlockNumber kMeasuredBlocks = 1000;
+// With rows in fewer of them than this, the estimate would be worthless.
+constexpr double kMinBlocksWithRows = 50;
 constexpr double kSampleRowsPerList = 64;
 constexpr double kEnoughSampleRowsPerList = 30;
 constexpr double kMinSampleRows = 10000;
 
-using RowCallback = IndexBuildCallback;
-
 // Calls back for every row of up to `blocks` random blocks; returns how many blocks were read.
-BlockNumber ScanRandomBlocks(Build* build, BlockNumber blocks, RowCallback callback, void* state) {
+BlockNumber ScanRandomBlocks(Build* build, BlockNumber blocks, IndexBuildCallback callback, void* state) {
   BlockSamplerData sampler;
   const BlockNumber total = RelationGetNumberOfBlocks(build->heap);
   BlockSampler_Init(&sampler, total, static_cast<int>(std::min<BlockNumber>(blocks, INT_MAX)),
@@ -32,7 +33,7 @@ BlockNumber ScanRandomBlocks(Build* build, BlockNumber blocks, RowCallback callb
   BlockNumber read = 0;
   while (BlockSampler_HasMore(&sampler)) {
     CHECK_FOR_INTERRUPTS();
-    table_index_build_range_scan(build->heap, build->index, build->info, false, true, false,
+    table_index_build_range_scan(build->heap, build->index, build->info, false, !build->info->ii_Concurrent, false,
                                  BlockSampler_Next(&sampler), 1, callback, state, nullptr);
     ++read;
   }
@@ -42,13 +43,21 @@ BlockNumber ScanRandomBlocks(Build* build, BlockNumber blocks, RowCallback callb
 struct Measure {
   Build* build;
   double rows;
+  // Blocks with a row in them: a partial index may cover few.
+  BlockNumber last_block;
+  double blocks;
 };
 
-void MeasureRow(Relation, ItemPointer, Datum* values, bool* isnull, bool, void* argument) {
+void MeasureRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
   auto* measure = static_cast<Measure*>(argument);
   MemoryContext old = MemoryContextSwitchTo(measure->build->row_context);
   Vector vector;
-  if (BuildVector(measure->build, values, isnull, &vector)) ++measure->rows;
+  if (BuildVector(measure->build, values, isnull, alive, &vector)) {
+    ++measure->rows;
+    const BlockNumber block = ItemPointerGetBlockNumber(tid);
+    if (block != measure->last_block) ++measure->blocks;
+    measure->last_block = block;
+  }
   MemoryContextSwitchTo(old);
   MemoryContextReset(measure->build->row_context);
 }
@@ -74,29 +83,37 @@ void PutSampleRow(Sample* sample, uint64_t slot, const Vector& vector) {
   });
 }
 
-void SampleRow(Relation, ItemPointer, Datum* values, bool* isnull, bool, void* argument) {
-  auto* sample = static_cast<Sample*>(argument);
-  MemoryContext old = MemoryContextSwitchTo(sample->build->row_context);
-  Vector vector;
-  if (BuildVector(sample->build, values, isnull, &vector)) {
-    if (sample->filled < sample->capacity) {
-      PutSampleRow(sample, sample->filled++, vector);
-    } else {
-      // Vitter's algorithm, as ANALYZE.
-      if (sample->skip < 0)
-        sample->skip = reservoir_get_next_S(&sample->reservoir, sample->seen, static_cast<int>(sample->capacity));
-      if (sample->skip <= 0) {
-        const auto slot = static_cast<uint64_t>(static_cast<double>(sample->capacity) *
-                                                sampler_random_fract(&sample->reservoir.randstate));
-        PutSampleRow(sample, std::min(slot, sample->capacity - 1), vector);
-      }
-      --sample->skip;
-    }
-    ++sample->seen;
-    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(sample->seen));
+// The slot of the reservoir for the next row, or nothing if it is passed over: Vitter's algorithm, as ANALYZE.
+bool NextSampleSlot(Sample* sample, uint64_t* slot) {
+  if (sample->filled < sample->capacity) {
+    *slot = sample->filled;
+    return true;
   }
-  MemoryContextSwitchTo(old);
-  MemoryContextReset(sample->build->row_context);
+  if (sample->skip < 0)
+    sample->skip = reservoir_get_next_S(&sample->reservoir, sample->seen, static_cast<int>(sample->capacity));
+  if (sample->skip-- > 0) return false;
+  const double random = sampler_random_fract(&sample->reservoir.randstate);
+  *slot = std::min(static_cast<uint64_t>(static_cast<double>(sample->capacity) * random), sample->capacity - 1);
+  return true;
+}
+
+void SampleRow(Relation, ItemPointer, Datum* values, bool* isnull, bool alive, void* argument) {
+  auto* sample = static_cast<Sample*>(argument);
+  if (isnull[0]) return;
+  uint64_t slot;
+  // Before the vector is looked at: most need not be fetched from TOAST.
+  if (NextSampleSlot(sample, &slot)) {
+    MemoryContext old = MemoryContextSwitchTo(sample->build->row_context);
+    Vector vector;
+    if (BuildVector(sample->build, values, isnull, alive, &vector)) {
+      PutSampleRow(sample, slot, vector);
+      if (slot == sample->filled) ++sample->filled;
+    }
+    MemoryContextSwitchTo(old);
+    MemoryContextReset(sample->build->row_context);
+  }
+  ++sample->seen;
+  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(sample->seen));
 }
 
 // How many rows to draw: what training wants, as far as half of maintenance_work_mem holds them (training copies some).
@@ -114,6 +131,13 @@ uint64_t SampleRows(const Build& build) {
   return static_cast<uint64_t>(rows);
 }
 
+// From how many blocks to draw that many rows: several times what holds them, since neighbours in a table are alike.
+BlockNumber SampleBlocks(const Build& build, uint64_t rows) {
+  constexpr double kSpread = 8;
+  const double blocks = kSpread * static_cast<double>(rows) / std::max(build.rows_per_block, 1e-6);
+  return static_cast<BlockNumber>(std::clamp(blocks, double{kMeasuredBlocks}, double{INT_MAX}));
+}
+
 int TrainingThreads() {
   const long online = sysconf(_SC_NPROCESSORS_ONLN);
   return static_cast<int>(std::clamp<long>(max_parallel_maintenance_workers + 1, 1, std::max(online, 1L)));
@@ -123,13 +147,18 @@ int TrainingThreads() {
 
 void MeasureTable(Build* build) {
   StartBuildPhase(BuildPhase::kSampling);
-  Measure measure{build, 0};
-  const BlockNumber read = ScanRandomBlocks(build, kMeasuredBlocks, MeasureRow, &measure);
+  Measure measure{build, 0, InvalidBlockNumber, 0};
+  BlockNumber read = ScanRandomBlocks(build, kMeasuredBlocks, MeasureRow, &measure);
   const BlockNumber total = RelationGetNumberOfBlocks(build->heap);
-  build->counted = read == total;
-  build->estimated_rows = read == 0 ? 0 : measure.rows * total / read;
+  if (read < total && measure.blocks < kMinBlocksWithRows) {
+    measure = {build, 0, InvalidBlockNumber, 0};
+    table_index_build_scan(build->heap, build->index, build->info, false, true, MeasureRow, &measure, nullptr);
+    read = total;
+  }
+  build->rows_per_block = read == 0 ? 0 : measure.rows / read;
+  build->estimated_rows = build->rows_per_block * total;
   CallCore([&] {
-    build->lists = build->options->lists > 0 ? static_cast<uint32_t>(build->options->lists)
+    build->lists = build->requested_lists > 0 ? static_cast<uint32_t>(build->requested_lists)
                                              : AutomaticLists(build->estimated_rows);
     return Status::Ok();
   });
@@ -141,11 +170,14 @@ void TrainLists(Build* build) {
   sample.build = build;
   sample.capacity = SampleRows(*build);
   sample.skip = -1;
-  sample.rows = Hold<std::vector<float>>(build->context, [] { return new std::vector<float>(); });
+  sample.rows = Hold<std::vector<float>>(build->context, [&] {
+    auto rows = std::make_unique<std::vector<float>>();
+    rows->reserve(sample.capacity * build->dimensions);
+    return rows.release();
+  });
   reservoir_init_selection_state(&sample.reservoir, static_cast<int>(sample.capacity));
   pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(sample.capacity));
-  ScanRandomBlocks(build, static_cast<BlockNumber>(std::min<uint64_t>(sample.capacity, InvalidBlockNumber - 1)),
-                   SampleRow, &sample);
+  ScanRandomBlocks(build, SampleBlocks(*build, sample.capacity), SampleRow, &sample);
   // The measured rows may all have been deleted by others since, or be in blocks not drawn now.
   if (sample.filled == 0)
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

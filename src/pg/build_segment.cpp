@@ -129,20 +129,19 @@ void AssignBatch(Assigning* state) {
   state->filled = 0;
 }
 
-void AssignRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool, void* argument) {
+void AssignRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
   auto* state = static_cast<Assigning*>(argument);
   Build* build = state->build;
   MemoryContext old = MemoryContextSwitchTo(build->row_context);
   Vector vector;
-  if (BuildVector(build, values, isnull, &vector)) {
+  if (BuildVector(build, values, isnull, alive, &vector)) {
     const size_t d = build->dimensions;
     std::memcpy(state->rows + state->filled * d, vector.values, d * sizeof(float));
     const Tid id = TidOf(tid);
     bool page_full = false;
     CallCore([&] {
       ToRoutingSpace(build->metric, vector.values, d, state->routed + state->filled * d);
-      page_full = (*state->tid_map)->Add(id);
-      return Status::Ok();
+      return (*state->tid_map)->Add(id, &page_full);
     });
     if (page_full) WriteTidMapPage(state);
     state->tids[state->filled++] = id;
@@ -184,6 +183,7 @@ struct Writing {
   Held<SegmentUpload>* upload;
   // Into pages
   StreamWriter pages;
+  Held<std::vector<SegmentWriter::Chunk>>* chunks;  // being written
 };
 
 bool ToStore(const Writing* state) { return state->upload != nullptr; }
@@ -212,13 +212,15 @@ Writing* StartWriting(Build* build) {
     segment->name.mint_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
     if (!pg_strong_random(&segment->name.random, sizeof segment->name.random))
       ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
-    state->store = OpenStore(build->server);
+    state->store = OpenStore(build->server, build->index->rd_rel->relowner);
     state->upload = Hold<SegmentUpload>(build->context, [&] {
       return new SegmentUpload(state->store->object, segment->name, segment->part_bytes);
     });
   } else {
     segment->place = SegmentPlace::kPages;
     StreamWriterInit(&state->pages, build->index, build->segment_id);
+    state->chunks = Hold<std::vector<SegmentWriter::Chunk>>(
+        build->context, [] { return new std::vector<SegmentWriter::Chunk>(); });
   }
   header.dimensions = build->dimensions;
   header.metric = build->metric;
@@ -242,16 +244,15 @@ void StepUntilDone(const Writing* state, Step step) {
 }
 
 void DrainToPages(Writing* state) {
-  Held<std::vector<SegmentWriter::Chunk>>* chunks = Hold<std::vector<SegmentWriter::Chunk>>(
-      CurrentMemoryContext,
-      [&] { return new std::vector<SegmentWriter::Chunk>((*state->writer)->TakeOutput()); });
-  for (size_t i = 0; i < (**chunks).size(); ++i) {
-    CHECK_FOR_INTERRUPTS();
-    const SegmentWriter::Chunk& chunk = (**chunks)[i];
+  CallCore([&] {
+    **state->chunks = (*state->writer)->TakeOutput();
+    return Status::Ok();
+  });
+  for (size_t i = 0; i < (**state->chunks).size(); ++i) {
+    const SegmentWriter::Chunk& chunk = (**state->chunks)[i];
     StreamWriterAppendZeros(&state->pages, chunk.offset - state->pages.bytes);
     StreamWriterAppend(&state->pages, chunk.bytes);
   }
-  Drop(chunks);
 }
 
 void DrainOutput(Writing* state) {

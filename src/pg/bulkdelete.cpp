@@ -1,6 +1,7 @@
 // ambulkdelete: marks dead what the callback names, among every live TID of the index. It needs no store and no cleanup
 // lock, and never needs space: a scan that has already read a row dies on its own snapshot.
 #include "pg/access_method.h"
+#include "pg/compat.h"
 #include "pg/pending.h"
 #include "pg/tid_map.h"
 
@@ -33,7 +34,7 @@ void DeleteFromSegment(BulkDelete* state, const SegmentEntry& segment) {
 BlockNumber DeleteFromPendingPage(BulkDelete* state, const PendingLayout& layout, uint64_t generation,
                                   BlockNumber block) {
   Relation index = state->info->index;
-  vacuum_delay_point();
+  IVFREMOTE_VACUUM_DELAY();
   const Buffer buffer = ReadBufferExtended(index, MAIN_FORKNUM, block, RBM_NORMAL, state->info->strategy);
   LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
   CheckIndexPage(index, block, BufferGetPage(buffer), PageKind::kPending, generation);

@@ -7,8 +7,14 @@
 #error "ivfremote needs PostgreSQL 15 or later"
 #endif
 
-// From 16 on, an index build's callback state and relation extension have new names.
+// Extends a relation by one page, locked, from 16 on.
 #if PG_VERSION_NUM >= 160000
 #define IVFREMOTE_EXTEND(index) \
   ExtendBufferedRel(BMR_REL(index), MAIN_FORKNUM, nullptr, EB_LOCK_FIRST)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define IVFREMOTE_VACUUM_DELAY() vacuum_delay_point(false)
+#else
+#define IVFREMOTE_VACUUM_DELAY() vacuum_delay_point()
 #endif

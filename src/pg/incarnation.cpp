@@ -80,8 +80,11 @@ Uuid MintIncarnation() {
   struct stat info;
   if (fd < 0 || fstat(fd, &info) != 0) ThrowFileError("create", kTemporary);
   const char* text = Contents(id, info.st_ino);
-  if (write(fd, text, std::strlen(text)) != static_cast<ssize_t>(std::strlen(text)))
+  errno = 0;
+  if (write(fd, text, std::strlen(text)) != static_cast<ssize_t>(std::strlen(text))) {
+    if (errno == 0) errno = ENOSPC;
     ThrowFileError("write", kTemporary);
+  }
   CloseTransientFile(fd);
   durable_rename(kTemporary, kFile, ERROR);
   return incarnation;

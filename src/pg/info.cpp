@@ -34,6 +34,9 @@ Relation OpenIndexForInfo(Oid oid) {
 #endif
   if (!owner && !has_privs_of_role(GetUserId(), ROLE_PG_MONITOR))
     aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_INDEX, RelationGetRelationName(index));
+  if (!index->rd_index->indisready || RelationGetNumberOfBlocks(index) == 0)
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("index \"%s\" is not valid", RelationGetRelationName(index))));
   if (RELATION_IS_OTHER_TEMP(index))
     ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                     errmsg("cannot access temporary indexes of other sessions")));

@@ -9,6 +9,8 @@
 
 namespace ivfremote {
 
+static_assert(BLCKSZ == kPageBytes, "ivfremote needs Postgres's default block size");
+
 inline constexpr BlockNumber kMetaBlock = 0;
 
 // A copy of one page.

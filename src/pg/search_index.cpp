@@ -204,6 +204,10 @@ bool StillListed(Relation index, const SegmentEntry& segment) {
   return listed;
 }
 
+const char* QualifiedName(Relation index) {
+  return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(index)), RelationGetRelationName(index));
+}
+
 [[noreturn]] void ThrowStoreError(const IndexSearch* search, const char* server, const CoreError& error) {
   const char* name = RelationGetRelationName(search->index);
   CHECK_FOR_INTERRUPTS();
@@ -219,18 +223,27 @@ bool StillListed(Relation index, const SegmentEntry& segment) {
                       errdetail_internal("%s", error.message),
                       errhint("Restore the object from a copy, or run REINDEX INDEX CONCURRENTLY %s; the table holds "
                               "all its data.",
-                              quote_identifier(name))));
+                              QualifiedName(search->index))));
     case StatusCode::kDenied:
       ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                       errmsg("server \"%s\" refused access to index \"%s\"", server, name),
-                      errdetail_internal("%s", error.message)));
+                      errdetail("%s; with the user mapping of role \"%s\" (owner of the index), else of PUBLIC.",
+                                error.message, GetUserNameFromId(search->index->rd_rel->relowner, false)),
+                      errhint("Use ALTER USER MAPPING FOR %s SERVER %s OPTIONS (SET ...).",
+                              quote_identifier(GetUserNameFromId(search->index->rd_rel->relowner, false)),
+                              quote_identifier(server))));
     case StatusCode::kCorrupt:
       ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
                       errmsg("index \"%s\" read wrong bytes from server \"%s\"", name, server),
                       errdetail_internal("%s", error.message),
                       errhint("Restore the object from a copy, or run REINDEX INDEX CONCURRENTLY %s; the table holds "
                               "all its data.",
-                              quote_identifier(name))));
+                              QualifiedName(search->index))));
+    case StatusCode::kUnsupported:
+      ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                      errmsg("could not read index \"%s\" from server \"%s\"", name, server),
+                      errdetail_internal("%s", error.message),
+                      errhint("Install the newer library on this server too.")));
     default:
       ereport(ERROR, (errcode(error.sqlstate),
                       errmsg("could not read index \"%s\" from server \"%s\"", name, server),
@@ -240,10 +253,12 @@ bool StillListed(Relation index, const SegmentEntry& segment) {
   pg_unreachable();
 }
 
-void RecordSearch(const IndexSearch* search, Clock::time_point scan_start, double wave_ms, ScanRecord* record) {
+void RecordSearch(const IndexSearch* search, Clock::time_point scan_start, double wave_ms, double pending_ms,
+                  ScanRecord* record) {
   const Search& core = **search->search;
   const SearchStatistics& statistics = core.statistics();
-  const double score_ms = std::chrono::duration<double, std::milli>(statistics.score_time).count();
+  const double score_ms =
+      std::chrono::duration<double, std::milli>(statistics.score_time).count() + pending_ms;
   record->waves += statistics.waves;
   record->requests += statistics.requests;
   record->blocks += statistics.blocks;
@@ -254,6 +269,46 @@ void RecordSearch(const IndexSearch* search, Clock::time_point scan_start, doubl
   record->fetch_ms += std::max(0.0, wave_ms - score_ms);
   record->score_ms += score_ms;
   for (const RequestTrace& request : core.trace()) RecordRequest(record->index, request, scan_start);
+}
+
+// Sends what has not been read yet, with the rights of the index's owner.
+void StartWave(IndexSearch* search) {
+  const char* server = ServerNameOf(search->index, *search->meta);
+  ObjectStore* store = SessionStore(server, search->index->rd_rel->relowner);
+  const CoreError error = RunCore([&] {
+    return (*search->search)->StartWave(store, static_cast<size_t>(settings.max_concurrent_requests));
+  });
+  if (error.sqlstate != 0) ThrowStoreError(search, server, error);
+}
+
+// Scores what arrives until all has.
+void FinishWave(IndexSearch* search) {
+  Search& core = **search->search;
+  const char* server = ServerNameOf(search->index, *search->meta);
+  const Clock::time_point deadline = Clock::now() + milliseconds(settings.scan_timeout_ms);
+  bool reread = false;
+  while (core.wave_running()) {
+    const CoreError error = RunCore([&] { return core.StepWave(Clock::now() + kStep); });
+    CHECK_FOR_INTERRUPTS();
+    if (error.code == StatusCode::kDenied && !reread) {
+      // The user mapping may have changed since it was read.
+      reread = true;
+      ForgetSessionStore(server, search->index->rd_rel->relowner);
+      StartWave(search);
+      continue;
+    }
+    if (error.sqlstate != 0) ThrowStoreError(search, server, error);
+    if (settings.scan_timeout_ms > 0 && core.wave_running() && Clock::now() >= deadline)
+      ereport(ERROR, (errcode(ERRCODE_IO_ERROR),
+                      errmsg("could not read index \"%s\" from server \"%s\"",
+                             RelationGetRelationName(search->index), server),
+                      errdetail("%zu of %llu requests were not answered within ivfremote.scan_timeout (%d ms).",
+                                core.requests_outstanding(),
+                                static_cast<unsigned long long>(core.statistics().requests +
+                                                                core.requests_outstanding()),
+                                settings.scan_timeout_ms),
+                      errhint("Set ivfremote.enable_scan = off to search the table itself.")));
+  }
 }
 
 }  // namespace
@@ -267,10 +322,6 @@ uint32_t ProbesOf(Relation index, uint32_t list_count) {
 
 void OpenSearch(IndexSearch* search, const float* query) {
   const MetaPage& meta = *search->meta;
-  // The store first: contexts destroy what they hold in reverse order, and the search may have a wave in flight.
-  for (uint32_t i = 0; i < meta.segment_count && search->store == nullptr; ++i)
-    if (meta.segments[i].place == SegmentPlace::kObject)
-      search->store = OpenStore(ServerNameOf(search->index, meta));
   search->search = Hold<Search>(CurrentMemoryContext, [&] {
     return new Search(meta.metric, query, meta.dimensions, FetchPlanOptions());
   });
@@ -312,37 +363,17 @@ void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
   record->quantizer_ms += MillisecondsSince(scan_start);
 
   const Clock::time_point wave_start = Clock::now();
-  const char* server = ServerNameOf(search->index, meta);
-  if (remote) {
-    const CoreError error = RunCore([&] {
-      return core.StartWave(search->store->object, static_cast<size_t>(settings.max_concurrent_requests));
-    });
-    if (error.sqlstate != 0) ThrowStoreError(search, server, error);
-  }
+  if (remote) StartWave(search);
   // While the wave is under way: what is local.
+  const Clock::time_point pending_start = Clock::now();
   ScorePendingRows(search, meta.sealed, lists);
   ScorePendingRows(search, meta.current, lists);
+  const double pending_ms = MillisecondsSince(pending_start);
   for (uint32_t number = 0; number < core.segment_count(); ++number)
     if (search->segments[number]->place == SegmentPlace::kPages)
       DeliverFromPages(search, static_cast<uint16_t>(number));
-
-  const Clock::time_point deadline = wave_start + milliseconds(settings.scan_timeout_ms);
-  while (core.wave_running()) {
-    const CoreError error = RunCore([&] { return core.StepWave(Clock::now() + kStep); });
-    if (error.sqlstate != 0) ThrowStoreError(search, server, error);
-    CHECK_FOR_INTERRUPTS();
-    if (settings.scan_timeout_ms > 0 && core.wave_running() && Clock::now() >= deadline)
-      ereport(ERROR, (errcode(ERRCODE_IO_ERROR),
-                      errmsg("could not read index \"%s\" from server \"%s\"",
-                             RelationGetRelationName(search->index), server),
-                      errdetail("%zu of %llu requests were not answered within ivfremote.scan_timeout (%d ms).",
-                                core.requests_outstanding(),
-                                static_cast<unsigned long long>(core.statistics().requests +
-                                                                core.requests_outstanding()),
-                                settings.scan_timeout_ms),
-                      errhint("Set ivfremote.enable_scan = off to search the table itself.")));
-  }
-  RecordSearch(search, scan_start, MillisecondsSince(wave_start), record);
+  FinishWave(search);
+  RecordSearch(search, scan_start, MillisecondsSince(wave_start), pending_ms, record);
 }
 
 }  // namespace ivfremote

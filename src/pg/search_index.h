@@ -17,12 +17,11 @@ uint32_t ProbesOf(Relation index, uint32_t list_count);
 struct IndexSearch {
   Relation index;
   MetaPage* meta;
-  Held<ObjectStore>* store;  // null if every segment is embedded
   Held<Search>* search;
   const SegmentEntry* segments[MetaPage::kMaxSegments];  // by number in `search`
 };
 
-// Opens the store where one is needed, and the search. `query` has the index's dimensions.
+// `query` has the index's dimensions.
 void OpenSearch(IndexSearch* search, const float* query);
 
 // Adds every live row in no order: for a query that has no distances.

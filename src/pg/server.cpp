@@ -1,129 +1,33 @@
 #include "pg/server.h"
 
-#include <cmath>
 #include <cstring>
+#include <random>
 
 #include "core/fault_store.h"
 #include "core/file_store.h"
+#include "core/s3_store.h"
 #include "pg/compat.h"
+#include "pg/server_options.h"
 #include "pg/settings.h"
 
 extern "C" {
+#include "access/htup_details.h"
 #include "access/reloptions.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
-#include "commands/defrem.h"
+#include "common/pg_prng.h"
 #include "foreign/foreign.h"
 #include "utils/acl.h"
-#include "utils/varlena.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/syscache.h"
 }
 
 namespace ivfremote {
 namespace {
 
 constexpr char kWrapper[] = "ivfremote";
-
-// What a server can be told. Secrets belong to user mappings: server options are readable by everyone.
-constexpr const char* kServerOptions[] = {"url", "request_latency"};
-constexpr const char* kUserMappingOptions[] = {"access_key_id", "secret_access_key", "session_token"};
-
-template <size_t N>
-bool Contains(const char* const (&names)[N], const char* name) {
-  for (const char* candidate : names)
-    if (std::strcmp(candidate, name) == 0) return true;
-  return false;
-}
-
-template <size_t N>
-[[noreturn]] void ThrowInvalidOption(const char* name, const char* const (&valid)[N]) {
-  StringInfoData list;
-  initStringInfo(&list);
-  for (const char* candidate : valid) appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", candidate);
-  ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errmsg("invalid option \"%s\"", name),
-                  errhint("Valid options in this context are: %s.", list.data)));
-  pg_unreachable();
-}
-
-bool BelowLocalRoots(const char* path) {
-  if (settings.local_roots == nullptr || settings.local_roots[0] == '\0') return false;
-  List* roots = NIL;
-  SplitDirectoriesString(pstrdup(settings.local_roots), ',', &roots);
-  ListCell* cell;
-  foreach (cell, roots) {
-    const char* root = static_cast<char*>(lfirst(cell));
-    if (path_is_prefix_of_path(root, path)) return true;
-  }
-  return false;
-}
-
-// The directory of a file:// url; errors otherwise. `owner` is whose rights count.
-char* DirectoryOfUrl(const char* url, Oid owner) {
-  constexpr char kScheme[] = "file://";
-  if (std::strncmp(url, kScheme, std::strlen(kScheme)) != 0)
-    ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errmsg("unsupported url \"%s\"", url),
-                    errhint("This version stores segments below a directory: file:///absolute/path.")));
-  char* path = pstrdup(url + std::strlen(kScheme));
-  canonicalize_path(path);
-  if (!is_absolute_path(path) || path_contains_parent_reference(path) || std::strcmp(path, "/") == 0)
-    ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errmsg("invalid url \"%s\"", url),
-                    errhint("A file url is file:// and an absolute path without \"..\".")));
-  if (!superuser_arg(owner) && !BelowLocalRoots(path))
-    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for url \"%s\"", url),
-                    errdetail("Only superusers may use directories that are not below ivfremote.local_roots.")));
-  return path;
-}
-
-double ParseMilliseconds(DefElem* option) {
-  const char* text = defGetString(option);
-  char* end;
-  const double value = strtod(text, &end);
-  if (end == text || *end != '\0' || !std::isfinite(value) || value < 0)
-    ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-                    errmsg("invalid value for option \"%s\": \"%s\"", option->defname, text),
-                    errhint("It is a number of milliseconds.")));
-  return value;
-}
-
-const char* FindOption(List* options, const char* name) {
-  ListCell* cell;
-  foreach (cell, options) {
-    auto* option = static_cast<DefElem*>(lfirst(cell));
-    if (std::strcmp(option->defname, name) == 0) return defGetString(option);
-  }
-  return nullptr;
-}
-
-void ValidateServerOptions(List* options) {
-  ListCell* cell;
-  foreach (cell, options) {
-    auto* option = static_cast<DefElem*>(lfirst(cell));
-    if (Contains(kUserMappingOptions, option->defname))
-      ereport(ERROR, (errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
-                      errmsg("option \"%s\" belongs to a user mapping", option->defname),
-                      errdetail("Server options are readable by everyone."),
-                      errhint("Use CREATE USER MAPPING FOR owner_of_the_index SERVER server OPTIONS (%s '...').",
-                              option->defname)));
-    if (!Contains(kServerOptions, option->defname)) ThrowInvalidOption(option->defname, kServerOptions);
-    if (std::strcmp(option->defname, "request_latency") == 0) ParseMilliseconds(option);
-  }
-  const char* url = FindOption(options, "url");
-  if (url == nullptr)
-    ereport(ERROR, (errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND), errmsg("option \"url\" is required")));
-  DirectoryOfUrl(url, GetUserId());
-}
-
-void ValidateUserMappingOptions(List* options) {
-  ListCell* cell;
-  foreach (cell, options) {
-    auto* option = static_cast<DefElem*>(lfirst(cell));
-    if (!Contains(kUserMappingOptions, option->defname)) ThrowInvalidOption(option->defname, kUserMappingOptions);
-    // The value is a secret: not in the message.
-    if (defGetString(option)[0] == '\0')
-      ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-                      errmsg("option \"%s\" must not be empty", option->defname)));
-  }
-}
 
 ForeignServer* GetOurServer(const char* name) {
   ForeignServer* server = GetForeignServerByName(name, false);
@@ -133,18 +37,153 @@ ForeignServer* GetOurServer(const char* name) {
   return server;
 }
 
-}  // namespace
-
-const char* ServerNameForBuild(Relation index) {
-  if (index->rd_rel->relpersistence == RELPERSISTENCE_TEMP) return "";
-  const char* option = GetIndexOptions(index)->server();
-  if (option[0] != '\0') return option;
-  return settings.default_server == nullptr ? "" : settings.default_server;
+// The role's mapping, else PUBLIC's.
+UserMappingOptions LookUpUserMapping(const ForeignServer* server, Oid role) {
+  HeapTuple tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role), ObjectIdGetDatum(server->serverid));
+  if (!HeapTupleIsValid(tuple))
+    tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid), ObjectIdGetDatum(server->serverid));
+  if (!HeapTupleIsValid(tuple)) {
+    const char* name = GetUserNameFromId(role, false);
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+                    errmsg("no user mapping on server \"%s\" for role \"%s\"", server->servername, name),
+                    errdetail("Objects are read and written with the user mapping of the index's owner, else of PUBLIC."),
+                    errhint("Use CREATE USER MAPPING FOR %s SERVER %s OPTIONS (access_key_id '...', secret_access_key "
+                            "'...').",
+                            quote_identifier(name), quote_identifier(server->servername))));
+  }
+  bool isnull;
+  const Datum options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions, &isnull);
+  const UserMappingOptions parsed = ParseUserMappingOptions(isnull ? NIL : untransformRelOptions(options));
+  ReleaseSysCache(tuple);
+  return parsed;
 }
+
+ObjectStore* NewS3Store(const ServerOptions& options, const UserMappingOptions& user, uint32 seed) {
+  S3Location location;
+  if (!ParseS3Url(options.url, &location).ok()) return nullptr;  // checked before
+  location.region = options.region;
+  location.endpoint = options.endpoint;
+  location.virtual_host = options.virtual_host;
+  HttpOptions http;
+  http.connect_timeout = std::chrono::milliseconds(settings.connect_timeout_ms);
+  http.request_timeout = std::chrono::milliseconds(settings.request_timeout_ms);
+  http.ca_file = options.ca_file;
+  S3Environment environment;
+  environment.random = [engine = std::minstd_rand(seed)]() mutable {
+    return std::uniform_real_distribution<double>()(engine);
+  };
+  return new S3Store(std::move(location), {user.access_key_id, user.secret_access_key, user.session_token},
+                     std::move(http), RetryPolicy(), std::move(environment));
+}
+
+// What a store is made of, looked up before any C++ object exists.
+struct StoreSpec {
+  ServerOptions options;
+  UserMappingOptions user;
+  uint32 seed;  // of retries' delays
+};
+
+StoreSpec LookUpStore(const ForeignServer* server, Oid role) {
+  StoreSpec spec{};
+  spec.seed = pg_prng_uint32(&pg_global_prng_state);
+  spec.options = ParseServerOptions(server->options, server->owner);
+  if (spec.options.kind == StoreKind::kS3) spec.user = LookUpUserMapping(server, role);
+  return spec;
+}
+
+ObjectStore* NewStore(const StoreSpec& spec) {
+  std::unique_ptr<ObjectStore> store;
+  switch (spec.options.kind) {
+    case StoreKind::kFile:
+      store = std::make_unique<FileStore>(spec.options.directory);
+      break;
+    case StoreKind::kS3:
+      store.reset(NewS3Store(spec.options, spec.user, spec.seed));
+      break;
+  }
+#ifdef IVFREMOTE_TEST_FAULTS
+  const Fault fault = ParseFault(settings.test_fault).value_or(Fault::kNone);
+  if (fault != Fault::kNone) store = MakeFaultStore(std::move(store), fault);
+#endif
+  return store.release();
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The session's stores.
+
+struct StoreKey {
+  Oid server;
+  Oid role;
+};
+
+struct StoreCacheEntry {
+  StoreKey key;
+  bool valid;
+  // The settings it was made with.
+  int connect_timeout_ms;
+  int request_timeout_ms;
+  Held<ObjectStore>* store;  // in a context of its own below TopMemoryContext
+  MemoryContext context;
+};
+
+HTAB* store_cache;
+
+// Server and user mapping changes are rare: forget all. Only marks; a store may be in use.
+void InvalidateStores(Datum, int, uint32) {
+  HASH_SEQ_STATUS sequence;
+  hash_seq_init(&sequence, store_cache);
+  while (auto* entry = static_cast<StoreCacheEntry*>(hash_seq_search(&sequence))) entry->valid = false;
+}
+
+StoreCacheEntry* FindCachedStore(Oid server, Oid role) {
+  if (store_cache == nullptr) {
+    HASHCTL control{};
+    control.keysize = sizeof(StoreKey);
+    control.entrysize = sizeof(StoreCacheEntry);
+    store_cache = hash_create("ivfremote stores", 8, &control, HASH_ELEM | HASH_BLOBS);
+    CacheRegisterSyscacheCallback(FOREIGNSERVEROID, InvalidateStores, Datum{0});
+    CacheRegisterSyscacheCallback(USERMAPPINGOID, InvalidateStores, Datum{0});
+  }
+  const StoreKey key{server, role};
+  bool found;
+  auto* entry = static_cast<StoreCacheEntry*>(hash_search(store_cache, &key, HASH_ENTER, &found));
+  if (!found) {
+    entry->valid = false;
+    entry->store = nullptr;
+    entry->context = nullptr;
+  }
+  return entry;
+}
+
+bool FaultsInjected() {
+#ifdef IVFREMOTE_TEST_FAULTS
+  return settings.test_fault != nullptr && settings.test_fault[0] != '\0';
+#else
+  return false;
+#endif
+}
+
+bool Usable(const StoreCacheEntry& entry) {
+  return entry.valid && entry.connect_timeout_ms == settings.connect_timeout_ms &&
+         entry.request_timeout_ms == settings.request_timeout_ms && !FaultsInjected();
+}
+
+// Tells the user once what a store has found out about itself.
+void ReportNotice(const char* server_name, ObjectStore* store) {
+  char notice[256] = "";
+  CallCore([&] {
+    strlcpy(notice, store->TakeNotice().c_str(), sizeof notice);
+    return Status::Ok();
+  });
+  if (notice[0] != '\0') ereport(NOTICE, (errmsg("server \"%s\": %s", server_name, notice)));
+}
+
+}  // namespace
 
 const char* ServerNameOf(Relation index, const MetaPage& meta) {
   const char* option = GetIndexOptions(index)->server();
-  return option[0] != '\0' ? option : meta.server;
+  // The option lives in the relcache, which any catalog access may rebuild.
+  return pstrdup(option[0] != '\0' ? option : meta.server);
 }
 
 Oid LookUpServer(const char* name) { return GetOurServer(name)->serverid; }
@@ -158,49 +197,39 @@ void CheckServerUsage(Oid server) {
   if (result != ACLCHECK_OK) aclcheck_error(result, OBJECT_FOREIGN_SERVER, GetForeignServer(server)->servername);
 }
 
-Held<ObjectStore>* OpenStore(const char* server_name) {
+Held<ObjectStore>* OpenStore(const char* server_name, Oid role) {
+  const StoreSpec spec = LookUpStore(GetOurServer(server_name), role);
+  return Hold<ObjectStore>(CurrentMemoryContext, [&] { return NewStore(spec); });
+}
+
+ObjectStore* SessionStore(const char* server_name, Oid role) {
   ForeignServer* server = GetOurServer(server_name);
-  const char* url = FindOption(server->options, "url");
-  if (url == nullptr)
-    ereport(ERROR, (errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
-                    errmsg("server \"%s\" has no option \"url\"", server_name)));
-  const char* directory = DirectoryOfUrl(url, server->owner);
-  return Hold<ObjectStore>(CurrentMemoryContext, [&]() -> ObjectStore* {
-    std::unique_ptr<ObjectStore> store = std::make_unique<FileStore>(directory);
-#ifdef IVFREMOTE_TEST_FAULTS
-    const Fault fault = ParseFault(settings.test_fault).value_or(Fault::kNone);
-    if (fault != Fault::kNone) store = MakeFaultStore(std::move(store), fault);
-#endif
-    return store.release();
-  });
+  StoreCacheEntry* entry = FindCachedStore(server->serverid, role);
+  if (Usable(*entry)) {
+    ReportNotice(server_name, entry->store->object);
+    return entry->store->object;
+  }
+  const StoreSpec spec = LookUpStore(server, role);
+  MemoryContext context = AllocSetContextCreate(TopMemoryContext, "ivfremote store", ALLOCSET_SMALL_SIZES);
+  Held<ObjectStore>* store = Hold<ObjectStore>(context, [&] { return NewStore(spec); });
+  if (entry->context != nullptr) MemoryContextDelete(entry->context);
+  entry->context = context;
+  entry->store = store;
+  entry->connect_timeout_ms = settings.connect_timeout_ms;
+  entry->request_timeout_ms = settings.request_timeout_ms;
+  entry->valid = !FaultsInjected();
+  return store->object;
+}
+
+void ForgetSessionStore(const char* server_name, Oid role) {
+  // Another session's change may have committed since this statement started.
+  AcceptInvalidationMessages();
+  FindCachedStore(LookUpServer(server_name), role)->valid = false;
 }
 
 double ServerRequestLatencyMs(const char* server_name) {
   ForeignServer* server = GetForeignServerByName(server_name, true);
-  const char* text = server == nullptr ? nullptr : FindOption(server->options, "request_latency");
-  return text == nullptr ? 0 : strtod(text, nullptr);
+  return server == nullptr ? 0 : RequestLatencyMs(server->options);
 }
 
 }  // namespace ivfremote
-
-using namespace ivfremote;
-
-extern "C" {
-
-PG_FUNCTION_INFO_V1(ivfremote_fdw_validator);
-Datum ivfremote_fdw_validator(PG_FUNCTION_ARGS) {
-  List* options = untransformRelOptions(PG_GETARG_DATUM(0));
-  const Oid catalog = PG_GETARG_OID(1);
-  if (catalog == ForeignServerRelationId) {
-    ValidateServerOptions(options);
-  } else if (catalog == UserMappingRelationId) {
-    ValidateUserMappingOptions(options);
-  } else if (options != NIL) {
-    ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-                    errmsg("invalid option \"%s\"", static_cast<DefElem*>(linitial(options))->defname),
-                    errhint("Options belong to servers and user mappings.")));
-  }
-  PG_RETURN_VOID();
-}
-
-}  // extern "C"

@@ -8,9 +8,8 @@
 
 namespace ivfremote {
 
-// The name of the server an index is or will be bound to, or "" for embedded: its server option, else `recorded` (by
-// the build), else ivfremote.default_server. Temporary tables are always embedded.
-const char* ServerNameForBuild(Relation index);
+// The name of the server an index is bound to, or "" for embedded: its server option, else what its build recorded.
+// Allocated in the current context.
 const char* ServerNameOf(Relation index, const MetaPage& meta);
 
 // The OID of one of our servers; an error if there is none of that name, or it belongs to another wrapper.
@@ -19,8 +18,16 @@ Oid LookUpServer(const char* name);
 // Errors unless the current user has USAGE on the server.
 void CheckServerUsage(Oid server);
 
-// Opens the server's store, held by the current memory context.
-Held<ObjectStore>* OpenStore(const char* server_name);
+// Opens the server's store with the rights of `role` (the index's owner: whoever may read the table may search it), held
+// by the current memory context.
+Held<ObjectStore>* OpenStore(const char* server_name, Oid role);
+
+// The same store kept for the session, with its open connections. Changes of the server and of user mappings apply at the
+// next call. Use it at once: later calls may replace it; waves and uploads that it started go on.
+ObjectStore* SessionStore(const char* server_name, Oid role);
+
+// Makes the next SessionStore start anew: the store has refused its credentials, which may have been changed meanwhile.
+void ForgetSessionStore(const char* server_name, Oid role);
 
 // Expected milliseconds to the first byte of a request, for the planner.
 double ServerRequestLatencyMs(const char* server_name);

@@ -8,6 +8,7 @@
 #include "pg/wall.h"
 
 extern "C" {
+#include "foreign/foreign.h"
 #include "utils/varlena.h"
 }
 
@@ -40,6 +41,18 @@ bool CheckLocalRoots(char** value, void**, GucSource) {
   return true;
 }
 
+bool CheckDefaultServer(char** value, void**, GucSource source) {
+  // Outside a transaction, as when the server starts, nothing can be looked up.
+  if (*value == nullptr || **value == '\0' || !IsTransactionState() || !OidIsValid(MyDatabaseId)) return true;
+  if (GetForeignServerByName(*value, true) != nullptr) return true;
+  if (source == PGC_S_TEST) {
+    ereport(NOTICE, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("server \"%s\" does not exist", *value)));
+    return true;
+  }
+  GUC_check_errdetail("Server \"%s\" does not exist.", *value);
+  return false;
+}
+
 #ifdef IVFREMOTE_TEST_FAULTS
 bool CheckTestFault(char** value, void**, GucSource) {
   bool known = false;
@@ -62,7 +75,7 @@ void DefineSettings() {
   DefineCustomStringVariable("ivfremote.default_server",
                              "Sets the server that new indexes without a server option store their segments in.",
                              "An empty string keeps segments in the index itself.", &settings.default_server, "",
-                             PGC_USERSET, 0, nullptr, nullptr, nullptr);
+                             PGC_USERSET, 0, CheckDefaultServer, nullptr, nullptr);
   DefineCustomStringVariable("ivfremote.local_roots",
                              "Lists the directories below which servers of users without superuser rights may be.",
                              "Directories are separated by commas.", &settings.local_roots, "", PGC_SIGHUP,
@@ -73,6 +86,13 @@ void DefineSettings() {
   DefineCustomIntVariable("ivfremote.scan_timeout",
                           "Sets the maximum time a scan waits for its server.", "0 waits without limit.",
                           &settings.scan_timeout_ms, 30000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr,
+                          nullptr);
+  DefineCustomIntVariable("ivfremote.connect_timeout", "Sets the maximum time to connect to a server.", nullptr,
+                          &settings.connect_timeout_ms, 3000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr,
+                          nullptr);
+  DefineCustomIntVariable("ivfremote.request_timeout",
+                          "Sets the time without progress after which a request has failed.", nullptr,
+                          &settings.request_timeout_ms, 10000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr,
                           nullptr);
 #ifdef IVFREMOTE_TEST_FAULTS
   DefineCustomStringVariable("ivfremote.test_fault", "Makes object stores misbehave.", nullptr,

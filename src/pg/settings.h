@@ -12,6 +12,8 @@ struct Settings {
   char* local_roots;
   int max_concurrent_requests;
   int scan_timeout_ms;          // 0: none
+  int connect_timeout_ms;
+  int request_timeout_ms;
 #ifdef IVFREMOTE_TEST_FAULTS
   char* test_fault;
   int test_part_bytes;          // 0: the usual

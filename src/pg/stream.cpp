@@ -7,6 +7,7 @@ namespace ivfremote {
 
 void TreeWriterInit(TreeWriter* writer, Relation index, uint64_t owner) {
   std::memset(writer, 0, sizeof *writer);
+  writer->context = CurrentMemoryContext;
   writer->index = index;
   writer->owner = owner;
 }
@@ -25,7 +26,8 @@ void AddEntry(TreeWriter* writer, int level, TreeEntry entry) {
   if (level == TreeWriter::kMaxLevels)
     elog(ERROR, "stream of index \"%s\" is too long", RelationGetRelationName(writer->index));
   if (writer->entries[level] == nullptr) {
-    writer->entries[level] = static_cast<TreeEntry*>(palloc(kTreeFanout * sizeof(TreeEntry)));
+    writer->entries[level] =
+        static_cast<TreeEntry*>(MemoryContextAlloc(writer->context, kTreeFanout * sizeof(TreeEntry)));
     writer->levels = level + 1;
   }
   if (writer->counts[level] == kTreeFanout) AddEntry(writer, level + 1, WriteInnerPage(writer, level));
@@ -68,6 +70,7 @@ void StreamWriterInit(StreamWriter* writer, Relation index, uint64_t owner) {
 namespace {
 
 void FlushStreamPage(StreamWriter* writer) {
+  CHECK_FOR_INTERRUPTS();
   TreeWriterAddLeaf(&writer->tree, PageKind::kStream, static_cast<uint32_t>(writer->tree.leaves), writer->filled,
                     {writer->page, writer->filled});
   writer->filled = 0;

@@ -12,6 +12,7 @@ namespace ivfremote {
 struct TreeWriter {
   static constexpr int kMaxLevels = 4;
 
+  MemoryContext context;            // of the entries: TreeWriterInit's, whatever the current one is later
   Relation index;
   uint64_t owner;
   uint64_t leaves;

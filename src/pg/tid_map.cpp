@@ -1,5 +1,6 @@
 #include "pg/tid_map.h"
 
+#include "pg/compat.h"
 #include "pg/wall.h"
 
 namespace ivfremote {
@@ -22,7 +23,7 @@ struct Sweep {
 
 void SweepLeaf(void* argument, BlockNumber block) {
   auto* sweep = static_cast<Sweep*>(argument);
-  vacuum_delay_point();
+  IVFREMOTE_VACUUM_DELAY();
   const Buffer buffer =
       ReadBufferExtended(sweep->index, MAIN_FORKNUM, block, RBM_NORMAL, sweep->strategy);
   LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);

@@ -93,6 +93,13 @@ Vector VectorFromArray(Datum datum) {
   return {values, n};
 }
 
+bool IsUsableVector(Datum datum, uint32_t dimensions) {
+  ArrayType* array = DatumGetArrayTypeP(datum);
+  if (ARR_NDIM(array) != 1 || (ARR_HASNULL(array) && array_contains_nulls(array))) return false;
+  return static_cast<uint32_t>(ARR_DIMS(array)[0]) == dimensions &&
+         AllFinite(reinterpret_cast<const float*>(ARR_DATA_PTR(array)), dimensions);
+}
+
 void ThrowDimensionMismatch(uint32_t expected, uint32_t actual) {
   ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("expected %u dimensions, not %u", expected, actual)));
   pg_unreachable();

@@ -80,7 +80,9 @@ void FuzzTidMap(FuzzInput* input) {
   TidMapBuilder builder;
   uint32_t block = input->Take<uint32_t>() % kNoBlock;
   for (uint32_t i = input->TakeBetween(0, 30); i > 0 && block < kNoBlock; --i) {
-    if (builder.Add({block, static_cast<uint16_t>(input->TakeBetween(1, 300))})) break;
+    bool page_full = false;
+    REQUIRE(builder.Add({block, static_cast<uint16_t>(input->TakeBetween(1, 300))}, &page_full).ok());
+    if (page_full) break;
     block += std::min(input->TakeBetween(0, 9), kNoBlock - block);
   }
   builder.Finish();

@@ -57,7 +57,7 @@ $node->start;
 
 my %said;
 my $crashes = 0;
-my @never;
+my (@never, @odd);
 for my $i (1 .. $copies)
 {
 	my @statements = (
@@ -66,12 +66,14 @@ for my $i (1 .. $copies)
 		"EXPLAIN SELECT id FROM t$i ORDER BY v <-> point(7, $dims) LIMIT 10",
 		"SELECT * FROM ivfremote_info('t${i}_idx')",
 		"SELECT * FROM ivfremote_segments('t${i}_idx')",
-		"INSERT INTO t$i SELECT * FROM source WHERE id <= 30",
+		"INSERT INTO t$i SELECT id + 1000, v FROM source WHERE id <= 30",
 		"DELETE FROM t$i WHERE id % 3 = 0",
 		"SELECT count(*) FROM (SELECT id FROM t$i ORDER BY v <-> point(7, $dims) LIMIT 1000) x");
 	my ($code, $out, $err) = $node->psql('postgres', "SET enable_seqscan = off; SET ivfremote.probes = 12; SET statement_timeout = '5s'; SET client_min_messages = error;\n"
-		. join('', map { "SELECT 'said: ' || left(attempt(\$s\$$_\$s\$), 5);\n" } @statements) . "VACUUM t$i;\n", on_error_stop => 0);
-	$said{$_}++ for $out =~ /said: (\w+)/g, $err =~ /ERROR:  (\w+ \w+)/g;
+		. join('', map { "SELECT 'said: ' || left(attempt(\$s\$$_\$s\$), 200);\n" } @statements) . "VACUUM t$i;\n", on_error_stop => 0);
+	$said{$_}++ for $out =~ /said: (\w{4,5})/g, $err =~ /ERROR:  (\w+ \w+)/g;
+	# Core's own words for a block beyond the end are a missing file
+	push @odd, map { "$_ ($damage[$i - 1])" } grep { !/could not open file "base/ } $out =~ /said: ((?:XX000|58P01).*)/g;
 	push @never, "t$i ($damage[$i - 1])" if $out =~ /57014/ || $err =~ /statement timeout/;
 	if ($err =~ /server closed the connection|terminated by signal|connection to server/)
 	{
@@ -84,7 +86,7 @@ note(join ', ', map { "$_: $said{$_}" } sort keys %said);
 is($crashes, 0, 'no statement ended the server');
 is(join(', ', @never), '', 'no statement ran for ever');
 cmp_ok($said{XX002} || 0, '>', $copies / 3, 'most damage is found and called so');
-ok(!(grep { !/^(done|XX002|XX001|0A000|57014|22000)$/ && !/ / } keys %said), 'by its name: XX001 or XX002');
+is(join("\n", @odd), '', 'none is called an internal error or a missing object');
 no_crash($node, 'no crash in the log');
 
 # What can be done about it

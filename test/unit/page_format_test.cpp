@@ -278,13 +278,20 @@ TEST(MetaPage, AsManySegmentsAsThereCanBe) {
 
 // -- tid maps
 
+// Adds a row that fits; true when a page has become full.
+bool Add(TidMapBuilder* builder, Tid tid) {
+  bool page_full = false;
+  EXPECT_OK(builder->Add(tid, &page_full));
+  return page_full;
+}
+
 // A tid map as an index holds it: pages by their first block.
 class TidMap {
  public:
   explicit TidMap(const std::set<Tid>& tids) {
     TidMapBuilder builder;
     for (const Tid& tid : tids)
-      if (builder.Add(tid)) Take(&builder);
+      if (Add(&builder, tid)) Take(&builder);
     while (builder.Finish()) Take(&builder);
   }
 
@@ -488,7 +495,7 @@ TEST(TidMapPages, AreFew) {
 
 TEST(TidMapPages, TidsOfABlockInAnyOrderAndTwice) {
   TidMapBuilder builder;
-  for (uint16_t offset : {5, 3, 300, 3, 1}) EXPECT_FALSE(builder.Add({9, offset}));
+  for (uint16_t offset : {5, 3, 300, 3, 1}) EXPECT_FALSE(Add(&builder, {9, offset}));
   ASSERT_TRUE(builder.Finish());
   const TidMapBuilder::Page page = builder.TakePage();
   EXPECT_FALSE(builder.Finish());
@@ -502,7 +509,7 @@ TEST(TidMapPages, TidsOfABlockInAnyOrderAndTwice) {
 TEST(TidMapPages, FullPageComesWithTheBlockAfterIt) {
   TidMapBuilder builder;
   uint32_t block = 0;
-  while (!builder.Add({block, 1})) ++block;
+  while (!Add(&builder, {block, 1})) ++block;
   const TidMapBuilder::Page page = builder.TakePage();
   EXPECT_EQ(page.entries, (kPayloadBytes - sizeof(TidMapHeader)) / (sizeof(TidMapEntry) + 1));
   EXPECT_TRUE(TidMapContains(page.payload, page.entries, {page.entries - 1, 1}));
@@ -515,7 +522,7 @@ TEST(TidMapPages, FullPageComesWithTheBlockAfterIt) {
 TEST(TidMapPages, TwoPagesAtTheEnd) {
   const uint32_t most = (kPayloadBytes - sizeof(TidMapHeader)) / (sizeof(TidMapEntry) + 1);
   TidMapBuilder builder;
-  for (uint32_t block = 0; block <= most; ++block) ASSERT_FALSE(builder.Add({block, 1}));
+  for (uint32_t block = 0; block <= most; ++block) ASSERT_FALSE(Add(&builder, {block, 1}));
   ASSERT_TRUE(builder.Finish());
   EXPECT_EQ(builder.TakePage().entries, most);
   ASSERT_TRUE(builder.Finish());
@@ -525,9 +532,19 @@ TEST(TidMapPages, TwoPagesAtTheEnd) {
   EXPECT_FALSE(builder.Finish());
 }
 
+TEST(TidMapPages, RowsThatDoNotFitAreErrors) {
+  TidMapBuilder builder;
+  Add(&builder, {7, 1});
+  bool full;
+  EXPECT_TRUE(Fails(builder.Add({6, 1}, &full), StatusCode::kInternal));
+  EXPECT_TRUE(Fails(builder.Add({7, 0}, &full), StatusCode::kInternal));
+  EXPECT_TRUE(Fails(builder.Add({7, 2049}, &full), StatusCode::kInternal));
+  EXPECT_OK(builder.Add({7, 2048}, &full));
+}
+
 TEST(TidMapPages, ImpossibleEntries) {
   TidMapBuilder builder;
-  for (uint32_t block : {1000, 1001, 1005}) builder.Add({block, 20});  // three bytes each
+  for (uint32_t block : {1000, 1001, 1005}) Add(&builder, {block, 20});  // three bytes each
   ASSERT_TRUE(builder.Finish());
   const ByteVector good = builder.TakePage().payload;
   constexpr size_t kEntry = sizeof(TidMapHeader);

@@ -85,20 +85,28 @@ class SegmentWriterTest : public testing::Test {
 
   uint64_t PartBytesOr(uint64_t otherwise) const { return header_.part_bytes == 0 ? otherwise : header_.part_bytes; }
 
-  // Logical bytes of the segment, from its objects.
+  // Logical bytes of the segment, from its objects; they may go on in the next part.
   std::vector<std::byte> Read(uint64_t offset, uint64_t length) {
-    const uint64_t part = offset / PartBytesOr(~uint64_t{0});
-    std::string text;
-    EXPECT_OK(Get(&store_, FormatObjectKey({ExampleName(), static_cast<uint32_t>(part)}),
-                  offset - part * header_.part_bytes, static_cast<uint32_t>(length), &text));
-    const Bytes bytes = AsBytes(text);
-    return {bytes.begin(), bytes.end()};
+    std::vector<std::byte> all;
+    while (length > 0) {
+      const uint64_t part = offset / PartBytesOr(~uint64_t{0});
+      const uint64_t in_part = offset - part * header_.part_bytes;
+      const uint64_t piece = std::min(length, PartBytesOr(~uint64_t{0}) - in_part);
+      std::string text;
+      EXPECT_OK(Get(&store_, FormatObjectKey({ExampleName(), static_cast<uint32_t>(part)}), in_part,
+                    static_cast<uint32_t>(piece), &text));
+      const Bytes bytes = AsBytes(text);
+      all.insert(all.end(), bytes.begin(), bytes.end());
+      offset += piece;
+      length -= piece;
+    }
+    return all;
   }
 
   // Reads the segment back knowing nothing but its name, as inspection and disaster recovery do.
   void ExpectSelfDescribing() {
     std::vector<ObjectInfo> objects;
-    ASSERT_OK(store_.List(FormatObjectKey({ExampleName(), 0}), "", 100000, &objects));
+    ASSERT_OK(List(&store_, FormatObjectKey({ExampleName(), 0}), "", 100000, &objects));
     ASSERT_FALSE(objects.empty());
     const uint64_t parts = objects.size();
     ASSERT_EQ(parts, upload_->objects());
@@ -212,6 +220,16 @@ TEST_F(SegmentWriterTest, SeveralParts) {
     EXPECT_LE(bytes.size(), 4096u) << key;
     EXPECT_TRUE(ParseObjectKey(key).has_value()) << key;
   }
+}
+
+// A routing of many lists is longer than a part.
+TEST_F(SegmentWriterTest, RoutingLongerThanAPart) {
+  Start(8, 400, 1024);
+  for (uint32_t list = 0; list < 400; list += 50) Write(list, 3);
+  ASSERT_OK(Finish());
+  ASSERT_GT(routing_.Encode().size(), 10u * 1024);
+  ASSERT_NO_FATAL_FAILURE(ExpectSelfDescribing());
+  for (const auto& [key, bytes] : store_.objects()) EXPECT_LE(bytes.size(), 1024u) << key;
 }
 
 // Every size of the last block before a boundary, down to items that end exactly there.

@@ -93,10 +93,31 @@ inline Status Get(ObjectStore* store, std::string_view key, uint64_t offset, uin
   return Status::Ok();
 }
 
+// Steps an operation to its end.
+inline Status RunOperation(Status started, const std::unique_ptr<Operation>& operation) {
+  IVFREMOTE_RETURN_IF_ERROR(started);
+  for (bool done = false; !done;)
+    IVFREMOTE_RETURN_IF_ERROR(operation->Step(Clock::now() + std::chrono::seconds(1), &done));
+  return Status::Ok();
+}
+
+inline Status Delete(ObjectStore* store, std::vector<std::string> keys) {
+  std::unique_ptr<Operation> operation;
+  Status started = store->Delete(std::move(keys), &operation);
+  return RunOperation(std::move(started), operation);
+}
+
+inline Status List(ObjectStore* store, std::string_view prefix, std::string_view start_after, size_t limit,
+                   std::vector<ObjectInfo>* objects) {
+  std::unique_ptr<Operation> operation;
+  Status started = store->List(std::string(prefix), std::string(start_after), limit, objects, &operation);
+  return RunOperation(std::move(started), operation);
+}
+
 inline std::vector<std::string> Keys(ObjectStore* store, std::string_view prefix = "",
                                      std::string_view start_after = "", size_t limit = 1000) {
   std::vector<ObjectInfo> objects;
-  EXPECT_OK(store->List(prefix, start_after, limit, &objects));
+  EXPECT_OK(List(store, prefix, start_after, limit, &objects));
   std::vector<std::string> keys;
   for (const ObjectInfo& object : objects) keys.push_back(object.key);
   return keys;

@@ -196,6 +196,21 @@ TEST(Training, ClustersAreFoundAtEveryScale) {
   }
 }
 
+// Far from the origin the squares of float32 hide what lies between rows; centroids are relative to the mean.
+TEST(Training, ClustersAreFoundFarFromTheOrigin) {
+  Random random(49);
+  std::vector<float> sample;
+  for (int i = 0; i < 400; ++i)
+    for (int j = 0; j < 5; ++j) sample.push_back(10000 + (i % 2 == 0 ? 1 : -1) + 0.1f * Uniform(random));
+  Routing routing;
+  ASSERT_OK(Train(Options(5, 2), sample, &routing));
+  for (size_t j = 0; j < 5; ++j) {
+    EXPECT_NEAR(routing.mean[j], 10000, 0.02);
+    EXPECT_NEAR(std::abs(routing.centroids[j]), 1, 0.02);
+    EXPECT_NEAR(routing.centroids[j], -routing.centroids[5 + j], 0.02);
+  }
+}
+
 // Lists are numbered so that neighbours in space are neighbours in the segment.
 TEST(Training, NeighbouringListsAreNear) {
   Random random(43);
@@ -349,7 +364,7 @@ TEST_F(TrainingThreadsTest, SignalMaskIsRestored) {
   sigset_t original;
   sigemptyset(&mine);
   sigaddset(&mine, SIGUSR2);
-  pthread_sigmask(SIG_BLOCK, &mine, &original);
+  pthread_sigmask(SIG_SETMASK, &mine, &original);
   sigset_t before;
   pthread_sigmask(SIG_SETMASK, nullptr, &before);
   for (int cancel_after : {1000000, 3}) {

@@ -1,0 +1,195 @@
+#include "core/s3_call.h"
+
+#include <algorithm>
+
+#include "core/xml.h"
+
+namespace ivfremote {
+namespace {
+
+// The Code of an XML error, or nothing.
+std::string ErrorCode(const HttpResponse& response) {
+  std::string code;
+  ParseXml(response.text, [&](std::string_view path, std::string_view text) {
+    if (path == "Error/Code") code = text;
+  });
+  // It goes into messages: no more than it should be.
+  code.resize(std::min<size_t>(code.size(), 100));
+  return code;
+}
+
+}  // namespace
+
+S3Store::Connection::Connection(S3Location where, const AwsCredentials& credentials, HttpOptions http, RetryPolicy policy,
+                                S3Environment around)
+    : client(std::move(http)), location(std::move(where)), retry(policy), environment(std::move(around)) {
+  std::string endpoint = location.endpoint;
+  if (endpoint.empty()) endpoint = "https://s3." + location.region + ".amazonaws.com";
+  const size_t colon = endpoint.find("://");
+  scheme = endpoint.substr(0, colon);
+  host = endpoint.substr(colon + 3);
+  while (host.ends_with('/')) host.pop_back();
+  if (location.virtual_host) {
+    host = location.bucket + "." + host;
+    base_path = "/";
+  } else {
+    base_path = "/" + location.bucket + "/";
+  }
+  if (!credentials.access_key_id.empty())
+    signer = std::make_unique<SigV4Signer>(credentials, location.region, "s3");
+}
+
+std::string S3Store::Connection::PathOf(std::string_view key) const {
+  std::string path = location.prefix;
+  if (!path.empty()) path += '/';
+  return path.append(key);
+}
+
+const HttpResponse& S3Call::response() const {
+  static const HttpResponse none;
+  return exchange_ == nullptr ? none : exchange_->response();
+}
+
+bool S3Call::Poll(Clock::time_point now) {
+  if (done_) return true;
+  if (exchange_ != nullptr && exchange_->done()) Judge();
+  if (!done_ && exchange_ == nullptr && now >= not_before_) Send();
+  return done_;
+}
+
+void S3Call::Send() {
+  S3Store::Connection& connection = *connection_;
+  SignableRequest signable;
+  signable.method = request_.method;
+  signable.host = connection.host;
+  signable.path = connection.base_path + request_.path;
+  // The bucket itself, path style, is "/bucket".
+  if (request_.path.empty() && signable.path.size() > 1) signable.path.pop_back();
+  signable.query = request_.query;
+  signable.headers = request_.headers;
+  const bool conditional = request_.conditional && connection.conditional_writes;
+  if (conditional) signable.headers.emplace_back("if-none-match", "*");
+  // The hash lets the store check the body; TLS does that too.
+  signable.payload_sha256 = request_.body.empty()             ? kEmptySha256
+                            : connection.scheme == "https" ? kUnsignedPayload
+                                                           : Sha256Hex(request_.body);
+
+  HttpRequest http;
+  http.method = request_.method;
+  http.url = connection.scheme + "://" + connection.host + RequestTarget(signable);
+  for (const auto& [name, value] : signable.headers) http.headers.push_back(name + ": " + value);
+  if (connection.signer != nullptr) {
+    NameValues signature;
+    if (Status status = connection.signer->Sign(signable, connection.environment.wall_clock(), &signature);
+        !status.ok())
+      return End(std::move(status));
+    for (const auto& [name, value] : signature) http.headers.push_back(name + ": " + value);
+  }
+  // What curl would add by itself.
+  http.headers.push_back("Expect:");
+  if (http.method == "POST") http.headers.push_back("Content-Type:");
+  http.body = request_.body;
+  http.fresh_connection = tries_ > 0;
+  ++tries_;
+  exchange_ = connection.client.Start(std::move(http), request_.buffer);
+  if (tries_ == 1) started_ = exchange_->response().started;
+}
+
+void S3Call::Judge() {
+  const HttpResponse& response = exchange_->response();
+  if (response.status == 0) {
+    if (response.certificate_error) return End(Status::Denied("TLS: " + response.error));
+    return TryAgainOrEnd(StatusCode::kUnavailable, response.error);
+  }
+  const long status = response.status;
+  if (status / 100 == 2) {
+    if (!request_.buffer.empty() && exchange_->buffer_filled() != request_.buffer.size()) {
+      // Not cut short on the way, if the store never promised more.
+      const auto length = response.headers.find("content-length");
+      if (length != response.headers.end() && length->second == std::to_string(exchange_->buffer_filled()))
+        return End(Status::Corrupt("the object ends after " + length->second + " of " +
+                                   std::to_string(request_.buffer.size()) + " bytes"));
+      return TryAgainOrEnd(StatusCode::kUnavailable,
+                           "HTTP " + std::to_string(status) + " with " + std::to_string(exchange_->buffer_filled()) +
+                               " of " + std::to_string(request_.buffer.size()) + " bytes");
+    }
+    // A 200 may carry an error: completing an upload answers before it has finished.
+    const std::string code = request_.buffer.empty() ? ErrorCode(response) : std::string();
+    if (!code.empty()) return TryAgainOrEnd(StatusCode::kUnavailable, "HTTP 200 with error " + code);
+    return End(Status::Ok());
+  }
+  std::string what = "HTTP " + std::to_string(status);
+  if (const std::string code = ErrorCode(response); !code.empty()) what += " " + code;
+  switch (status) {
+    case 301:
+    case 307:
+    case 308: {
+      const auto region = response.headers.find("x-amz-bucket-region");
+      if (region != response.headers.end()) what += " (the bucket is in region " + region->second + ")";
+      return End(Status::Invalid(what));
+    }
+    case 401:
+    case 403:
+      return End(Status::Denied(what));
+    case 404:
+      return End(Status::NotFound(what));
+    case 408:
+    case 429:
+      return TryAgainOrEnd(StatusCode::kUnavailable, what);
+    case 409:
+      if (request_.conditional) return TryAgainOrEnd(StatusCode::kUnavailable, what);
+      return End(Status::Unavailable(what));
+    case 412:
+      return End(Status::AlreadyExists(what));
+    case 416:
+      return End(Status::Corrupt(what + ": the object is shorter than it should be"));
+    case 501:
+      if (request_.conditional && connection_->conditional_writes) {
+        connection_->conditional_writes = false;
+        connection_->notice = "the store does not support conditional writes; objects rely on their unique names";
+        exchange_.reset();
+        return;
+      }
+      return End(Status::Unsupported(what));
+    case 507:
+      return End(Status::NoSpace(what));
+    default:
+      if (status >= 500) return TryAgainOrEnd(StatusCode::kUnavailable, what);
+      return End(Status::Invalid(what));
+  }
+}
+
+void S3Call::TryAgainOrEnd(StatusCode code, std::string why) {
+  if (tries_ > connection_->retry.retries)
+    return End(Status(code, why + " (" + std::to_string(tries_) + " attempts)"));
+  const auto longest = connection_->retry.base_delay * (1 << tries_);
+  not_before_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(connection_->environment.random() * longest);
+  exchange_.reset();
+}
+
+void S3Call::End(Status status) {
+  status_ = std::move(status);
+  done_ = true;
+}
+
+void DriveCalls(S3Store::Connection* connection, const std::vector<S3Call*>& calls, Clock::time_point deadline) {
+  for (;;) {
+    const Clock::time_point now = Clock::now();
+    bool any_done = false;
+    bool any_left = false;
+    Clock::time_point wake = deadline;
+    for (S3Call* call : calls) {
+      if (call->done()) continue;
+      any_done |= call->Poll(now);
+      any_left = true;
+      wake = std::min(wake, call->wake());
+    }
+    if (any_done || !any_left || now >= deadline) return;
+    const size_t before = connection->client.finished();
+    connection->client.Step(wake);
+    // Nothing finished and it is not time yet: a signal came. The caller looks.
+    if (connection->client.finished() == before && Clock::now() < wake) return;
+  }
+}
+
+}  // namespace ivfremote

@@ -1,0 +1,84 @@
+// One request to an S3 store, tried again as often as the policy says. Used by s3_store.cpp only.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/http_client.h"
+#include "core/s3_store.h"
+#include "core/sigv4.h"
+
+namespace ivfremote {
+
+// What all requests of one store share.
+class S3Store::Connection {
+ public:
+  Connection(S3Location location, const AwsCredentials& credentials, HttpOptions http, RetryPolicy retry,
+             S3Environment environment);
+
+  // The object's path within the bucket: prefix and key.
+  std::string PathOf(std::string_view key) const;
+
+  HttpClient client;
+  S3Location location;
+  RetryPolicy retry;
+  S3Environment environment;
+  std::unique_ptr<SigV4Signer> signer;  // null: unsigned
+  std::string scheme;
+  std::string host;       // with port, as in the Host header
+  std::string base_path;  // "/" or "/bucket/"
+  // Once the store has answered 501 to a conditional write.
+  bool conditional_writes = true;
+  std::string notice;
+};
+
+struct S3Request {
+  std::string method;
+  std::string path;  // within the bucket, not encoded; empty: the bucket itself
+  std::vector<std::pair<std::string, std::string>> query;
+  std::vector<std::pair<std::string, std::string>> headers;
+  Bytes body;                // must outlive the call
+  MutableBytes buffer;       // for the body of the answer; it must be filled exactly
+  bool conditional = false;  // adds If-None-Match: *
+};
+
+class S3Call {
+ public:
+  S3Call(std::shared_ptr<S3Store::Connection> connection, S3Request request)
+      : connection_(std::move(connection)), request_(std::move(request)) {}
+
+  // Starts, looks at an answer that has come, starts again. True when done.
+  bool Poll(Clock::time_point now);
+  bool done() const { return done_; }
+  // When done: ok for 2xx, else what came in the end.
+  const Status& status() const { return status_; }
+  // The last answer; empty if nothing could be sent.
+  const HttpResponse& response() const;
+  Clock::time_point started() const { return started_; }
+  // When Poll has something to do by itself; max() while an answer is awaited.
+  Clock::time_point wake() const { return exchange_ == nullptr ? not_before_ : Clock::time_point::max(); }
+  bool waiting() const { return !done_ && exchange_ == nullptr; }
+
+ private:
+  void Send();
+  void Judge();
+  void TryAgainOrEnd(StatusCode code, std::string why);
+  void End(Status status);
+
+  std::shared_ptr<S3Store::Connection> connection_;
+  S3Request request_;
+  std::unique_ptr<HttpExchange> exchange_;
+  int tries_ = 0;
+  Clock::time_point started_{};
+  Clock::time_point not_before_ = Clock::time_point::min();
+  bool done_ = false;
+  Status status_;
+};
+
+// Polls the calls and moves bytes until one of them is done that was not, or `deadline`.
+void DriveCalls(S3Store::Connection* connection, const std::vector<S3Call*>& calls, Clock::time_point deadline);
+
+}  // namespace ivfremote

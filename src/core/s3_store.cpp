@@ -1,0 +1,593 @@
+#include "core/s3_store.h"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <ctime>
+
+#include "core/range_text.h"
+#include "core/s3_call.h"
+#include "core/xml.h"
+
+namespace ivfremote {
+namespace {
+
+using Connection = S3Store::Connection;
+
+constexpr size_t kPartBytes = 8 << 20;  // also the largest object written by a single PUT
+constexpr size_t kPartsInFlight = 4;
+constexpr size_t kDeleteBatch = 1000;
+constexpr double kMaxClockSkewS = 600;
+// How long a dying upload may take to tell the store so.
+constexpr std::chrono::milliseconds kAbortTime{1000};
+
+// Names the object in a failed call's status.
+Status About(const std::string& object, const Status& status) {
+  if (status.ok()) return status;
+  return Status(status.code(), object + ": " + status.message());
+}
+
+std::string ObjectText(std::string_view key) { return "object \"" + std::string(key) + "\""; }
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+class S3Wave : public RangeWave {
+ public:
+  S3Wave(std::shared_ptr<Connection> connection, std::vector<RangeRequest> requests, size_t max_concurrent)
+      : connection_(std::move(connection)), requests_(std::move(requests)), max_concurrent_(max_concurrent) {
+    StartMore();
+    // Sends them, where connections are open: they are under way while the caller does something else.
+    connection_->client.Step(Clock::now());
+  }
+
+  Status Step(Clock::time_point deadline, std::vector<RangeCompletion>* completions) override {
+    StartMore();
+    std::vector<S3Call*> calls;
+    for (const auto& flight : flights_) calls.push_back(flight->call.get());
+    DriveCalls(connection_.get(), calls, deadline);
+    for (auto& flight : flights_) {
+      if (!flight->call->done()) continue;
+      completions->push_back(Complete(flight.get()));
+      flight.reset();
+    }
+    std::erase(flights_, nullptr);
+    return Status::Ok();
+  }
+
+ private:
+  struct Flight {
+    size_t request;
+    RangeBuffer buffer;
+    std::unique_ptr<S3Call> call;
+  };
+
+  void StartMore() {
+    while (next_ < requests_.size() && flights_.size() < max_concurrent_) Start(next_++);
+  }
+
+  void Start(size_t number) {
+    const RangeRequest& range = requests_[number];
+    auto flight = std::make_unique<Flight>();
+    flight->request = number;
+    flight->buffer = RangeBuffer(range.length);
+    S3Request request;
+    request.method = "GET";
+    request.path = connection_->PathOf(range.key);
+    request.headers.emplace_back("range", "bytes=" + std::to_string(range.offset) + "-" +
+                                              std::to_string(range.offset + range.length - 1));
+    request.buffer = {flight->buffer.data(), range.length};
+    flight->call = std::make_unique<S3Call>(connection_, std::move(request));
+    flight->call->Poll(Clock::now());
+    flights_.push_back(std::move(flight));
+  }
+
+  RangeCompletion Complete(Flight* flight) {
+    const RangeRequest& range = requests_[flight->request];
+    RangeCompletion completion;
+    completion.request = flight->request;
+    completion.status = Check(range, *flight->call);
+    if (completion.status.ok()) completion.buffer = std::move(flight->buffer);
+    completion.started = flight->call->started();
+    completion.finished = flight->call->response().finished;
+    return completion;
+  }
+
+  static Status Check(const RangeRequest& range, const S3Call& call) {
+    if (call.status().ok() && call.response().status != 206) {
+      // A store that ignores Range sends the whole object: right only if that is what was asked for.
+      if (range.offset != 0)
+        return Status::Invalid(RangeText(range.key, range.offset, range.length) +
+                               ": the store does not support range reads");
+    }
+    return About(RangeText(range.key, range.offset, range.length), call.status());
+  }
+
+  std::shared_ptr<Connection> connection_;
+  std::vector<RangeRequest> requests_;
+  size_t max_concurrent_;
+  size_t next_ = 0;
+  std::vector<std::unique_ptr<Flight>> flights_;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+// A single PUT for what fits one part, else a multipart upload with some parts in flight.
+class S3Upload : public Upload {
+ public:
+  S3Upload(std::shared_ptr<Connection> connection, std::string key)
+      : connection_(std::move(connection)), key_(std::move(key)), path_(connection_->PathOf(key_)) {}
+
+  ~S3Upload() override {
+    if (upload_id_.empty() || completed_) return;
+    try {
+      flights_.clear();
+      S3Request request;
+      request.method = "DELETE";
+      request.path = path_;
+      request.query = {{"uploadId", upload_id_}};
+      S3Call call(connection_, std::move(request));
+      const Clock::time_point deadline = Clock::now() + kAbortTime;
+      while (!call.done() && Clock::now() < deadline) DriveCalls(connection_.get(), {&call}, deadline);
+    } catch (...) {
+      // Garbage collection aborts it later.
+    }
+  }
+
+  Status Append(Bytes bytes) override {
+    while (!bytes.empty()) {
+      if (filling_.size() == kPartBytes) {
+        waiting_.push_back(std::move(filling_));
+        filling_.clear();
+      }
+      if (filling_.capacity() < kPartBytes) filling_.reserve(kPartBytes);
+      const size_t n = std::min(bytes.size(), kPartBytes - filling_.size());
+      filling_.insert(filling_.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(n));
+      bytes = bytes.subspan(n);
+      size_ += n;
+    }
+    return Status::Ok();
+  }
+
+  Status Step(Clock::time_point deadline, bool* ready) override {
+    IVFREMOTE_RETURN_IF_ERROR(Pump());
+    while (!waiting_.empty() && Clock::now() < deadline) {
+      Drive(deadline);
+      IVFREMOTE_RETURN_IF_ERROR(Pump());
+      if (Clock::now() < deadline && !progressed_) break;  // a signal
+    }
+    *ready = waiting_.empty();
+    return Status::Ok();
+  }
+
+  Status Finish(Clock::time_point deadline, bool* done) override {
+    if (!finishing_) {
+      finishing_ = true;
+      if (upload_id_.empty() && initiate_ == nullptr && waiting_.empty()) {
+        StartSingle();
+      } else if (!filling_.empty()) {
+        waiting_.push_back(std::move(filling_));
+        filling_.clear();
+      }
+    }
+    for (;;) {
+      IVFREMOTE_RETURN_IF_ERROR(Pump());
+      if (single_ != nullptr && single_->done()) {
+        IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), single_->status()));
+        etag_ = ETagOf(*single_);
+        single_.reset();
+        StartHead();
+      }
+      if (!upload_id_.empty() && waiting_.empty() && flights_.empty() && complete_ == nullptr && !completed_)
+        StartComplete();
+      if (complete_ != nullptr && complete_->done()) {
+        IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), complete_->status()));
+        completed_ = true;
+        etag_ = ResultETag(complete_->response().text);
+        complete_.reset();
+        StartHead();
+      }
+      if (head_ != nullptr && head_->done()) {
+        IVFREMOTE_RETURN_IF_ERROR(CheckHead());
+        *done = true;
+        return Status::Ok();
+      }
+      if (Clock::now() >= deadline) return Status::Ok();
+      Drive(deadline);
+      if (!progressed_ && Clock::now() < deadline) return Status::Ok();  // a signal
+    }
+  }
+
+ private:
+  struct Flight {
+    size_t part;
+    std::vector<std::byte> bytes;
+    std::unique_ptr<S3Call> call;
+  };
+
+  // Takes the results of calls that are done, and starts what can be started.
+  Status Pump() {
+    if (!waiting_.empty() && upload_id_.empty() && initiate_ == nullptr) StartInitiate();
+    if (initiate_ != nullptr && initiate_->done()) {
+      IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), initiate_->status()));
+      ParseXml(initiate_->response().text, [this](std::string_view path, std::string_view text) {
+        if (path == "InitiateMultipartUploadResult/UploadId") upload_id_ = text;
+      });
+      if (upload_id_.empty()) return Status::Unavailable(ObjectText(key_) + ": the store gave no upload id");
+      initiate_.reset();
+    }
+    for (auto& flight : flights_) {
+      if (!flight->call->done()) continue;
+      IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), flight->call->status()));
+      etags_[flight->part] = ETagOf(*flight->call);
+      flight.reset();
+    }
+    std::erase(flights_, nullptr);
+    while (!upload_id_.empty() && !waiting_.empty() && flights_.size() < kPartsInFlight) StartPart();
+    return Status::Ok();
+  }
+
+  void Drive(Clock::time_point deadline) {
+    std::vector<S3Call*> calls;
+    for (S3Call* call : {single_.get(), initiate_.get(), complete_.get(), head_.get()})
+      if (call != nullptr) calls.push_back(call);
+    for (const auto& flight : flights_) calls.push_back(flight->call.get());
+    DriveCalls(connection_.get(), calls, deadline);
+    progressed_ = std::any_of(calls.begin(), calls.end(), [](const S3Call* call) { return call->done(); });
+  }
+
+  std::unique_ptr<S3Call> Start(S3Request request) {
+    request.path = path_;
+    auto call = std::make_unique<S3Call>(connection_, std::move(request));
+    call->Poll(Clock::now());
+    return call;
+  }
+
+  void StartSingle() {
+    S3Request request;
+    request.method = "PUT";
+    request.body = filling_;
+    request.conditional = true;
+    single_ = Start(std::move(request));
+  }
+
+  void StartInitiate() {
+    S3Request request;
+    request.method = "POST";
+    request.query = {{"uploads", ""}};
+    initiate_ = Start(std::move(request));
+  }
+
+  void StartPart() {
+    auto flight = std::make_unique<Flight>();
+    flight->part = etags_.size();
+    etags_.emplace_back();
+    flight->bytes = std::move(waiting_.front());
+    waiting_.pop_front();
+    S3Request request;
+    request.method = "PUT";
+    request.query = {{"partNumber", std::to_string(flight->part + 1)}, {"uploadId", upload_id_}};
+    request.body = flight->bytes;
+    flight->call = Start(std::move(request));
+    flights_.push_back(std::move(flight));
+  }
+
+  void StartComplete() {
+    complete_body_ = "<CompleteMultipartUpload>";
+    for (size_t part = 0; part < etags_.size(); ++part)
+      complete_body_ += "<Part><PartNumber>" + std::to_string(part + 1) + "</PartNumber><ETag>" +
+                        EscapeXml(etags_[part]) + "</ETag></Part>";
+    complete_body_ += "</CompleteMultipartUpload>";
+    S3Request request;
+    request.method = "POST";
+    request.query = {{"uploadId", upload_id_}};
+    request.body = std::as_bytes(std::span(complete_body_));
+    request.conditional = true;
+    complete_ = Start(std::move(request));
+  }
+
+  void StartHead() {
+    S3Request request;
+    request.method = "HEAD";
+    head_ = Start(std::move(request));
+  }
+
+  // The object is what was sent: its size and ETag are those the store promised.
+  Status CheckHead() {
+    IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), head_->status()));
+    const auto& headers = head_->response().headers;
+    const auto length = headers.find("content-length");
+    const auto etag = headers.find("etag");
+    if (length == headers.end() || length->second != std::to_string(size_))
+      return Status::Corrupt(ObjectText(key_) + " has " + (length == headers.end() ? "an unknown number of" : length->second) +
+                             " bytes after writing " + std::to_string(size_));
+    if (!etag_.empty() && etag != headers.end() && etag->second != etag_)
+      return Status::Corrupt(ObjectText(key_) + " is not the one just written: its ETag differs");
+    return Status::Ok();
+  }
+
+  static std::string ETagOf(const S3Call& call) {
+    const auto found = call.response().headers.find("etag");
+    return found == call.response().headers.end() ? std::string() : found->second;
+  }
+
+  static std::string ResultETag(const std::string& text) {
+    std::string etag;
+    ParseXml(text, [&](std::string_view path, std::string_view value) {
+      if (path == "CompleteMultipartUploadResult/ETag") etag = value;
+    });
+    return etag;
+  }
+
+  std::shared_ptr<Connection> connection_;
+  std::string key_;
+  std::string path_;
+  uint64_t size_ = 0;
+  std::vector<std::byte> filling_;
+  std::deque<std::vector<std::byte>> waiting_;  // full parts
+  std::vector<std::unique_ptr<Flight>> flights_;
+  std::vector<std::string> etags_;  // by part
+  std::string upload_id_;
+  std::string complete_body_;
+  std::string etag_;
+  bool completed_ = false;
+  bool finishing_ = false;
+  bool progressed_ = false;
+  std::unique_ptr<S3Call> single_, initiate_, complete_, head_;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+// Calls made one after another: `next` fills in the next request, or returns false when there is none; `take` has the
+// answer.
+class S3Sequence : public Operation {
+ public:
+  using Next = std::function<bool(S3Request*)>;
+  using Take = std::function<Status(const S3Call&)>;
+
+  S3Sequence(std::shared_ptr<Connection> connection, Next next, Take take)
+      : connection_(std::move(connection)), next_(std::move(next)), take_(std::move(take)) {}
+
+  Status Step(Clock::time_point deadline, bool* done) override {
+    for (;;) {
+      if (call_ == nullptr) {
+        S3Request request;
+        if (!next_(&request)) {
+          *done = true;
+          return Status::Ok();
+        }
+        call_ = std::make_unique<S3Call>(connection_, std::move(request));
+      }
+      DriveCalls(connection_.get(), {call_.get()}, deadline);
+      if (!call_->done()) return Status::Ok();
+      IVFREMOTE_RETURN_IF_ERROR(take_(*call_));
+      call_.reset();
+      if (Clock::now() >= deadline) return Status::Ok();
+    }
+  }
+
+ private:
+  std::shared_ptr<Connection> connection_;
+  Next next_;
+  Take take_;
+  std::unique_ptr<S3Call> call_;
+};
+
+std::string Md5Base64(std::string_view text) {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int length = 0;
+  if (EVP_Digest(text.data(), text.size(), digest, &length, EVP_md5(), nullptr) != 1) return {};
+  unsigned char encoded[EVP_MAX_MD_SIZE * 2];
+  const int n = EVP_EncodeBlock(encoded, digest, static_cast<int>(length));
+  return {reinterpret_cast<char*>(encoded), static_cast<size_t>(n)};
+}
+
+}  // namespace
+
+Status ParseS3Url(std::string_view url, S3Location* location) {
+  constexpr std::string_view kScheme = "s3://";
+  if (!url.starts_with(kScheme)) return Status::Invalid("invalid url \"" + std::string(url) + "\"");
+  std::string_view rest = url.substr(kScheme.size());
+  const size_t slash = std::min(rest.find('/'), rest.size());
+  location->bucket = rest.substr(0, slash);
+  rest.remove_prefix(std::min(slash + 1, rest.size()));
+  while (rest.ends_with('/')) rest.remove_suffix(1);
+  location->prefix = rest;
+  const bool valid = location->bucket.size() >= 3 && location->bucket.size() <= 63 &&
+                     std::all_of(location->bucket.begin(), location->bucket.end(), [](unsigned char c) {
+                       return std::islower(c) || std::isdigit(c) || c == '-' || c == '.' || c == '_';
+                     });
+  if (!valid) return Status::Invalid("invalid bucket in url \"" + std::string(url) + "\"");
+  if (location->prefix.starts_with('/') || location->prefix.find("//") != std::string::npos)
+    return Status::Invalid("invalid prefix in url \"" + std::string(url) + "\"");
+  return Status::Ok();
+}
+
+S3Store::S3Store(S3Location location, const AwsCredentials& credentials, HttpOptions http, RetryPolicy retry,
+                 S3Environment environment)
+    : connection_(std::make_shared<Connection>(std::move(location), credentials, std::move(http), retry,
+                                               std::move(environment))) {}
+
+S3Store::~S3Store() = default;
+
+Status S3Store::GetRanges(std::vector<RangeRequest> requests, size_t max_concurrent,
+                          std::unique_ptr<RangeWave>* wave) {
+  *wave = std::make_unique<S3Wave>(connection_, std::move(requests), max_concurrent);
+  return Status::Ok();
+}
+
+Status S3Store::Create(std::string_view key, std::unique_ptr<Upload>* upload) {
+  *upload = std::make_unique<S3Upload>(connection_, std::string(key));
+  return Status::Ok();
+}
+
+Status S3Store::Delete(std::vector<std::string> keys, std::unique_ptr<Operation>* operation) {
+  struct State {
+    std::vector<std::string> keys;
+    size_t next = 0;
+    std::string body;
+  };
+  auto state = std::make_shared<State>();
+  state->keys = std::move(keys);
+  auto next = [state, connection = connection_.get()](S3Request* request) {
+    if (state->next == state->keys.size()) return false;
+    state->body = "<Delete><Quiet>true</Quiet>";
+    for (size_t i = 0; i < kDeleteBatch && state->next < state->keys.size(); ++i)
+      state->body +=
+          "<Object><Key>" + EscapeXml(connection->PathOf(state->keys[state->next++])) + "</Key></Object>";
+    state->body += "</Delete>";
+    request->method = "POST";
+    request->query = {{"delete", ""}};
+    request->headers = {{"content-md5", Md5Base64(state->body)}};
+    request->body = std::as_bytes(std::span(state->body));
+    return true;
+  };
+  auto take = [](const S3Call& call) {
+    IVFREMOTE_RETURN_IF_ERROR(call.status());
+    Status failed;
+    std::string key;
+    ParseXml(call.response().text, [&](std::string_view path, std::string_view text) {
+      if (path == "DeleteResult/Error/Key") key = text;
+      if (path == "DeleteResult/Error/Code" && text != "NoSuchKey" && failed.ok())
+        failed = Status::Unavailable("could not delete objects: " + std::string(text));
+    });
+    return failed;
+  };
+  *operation = std::make_unique<S3Sequence>(connection_, std::move(next), std::move(take));
+  return Status::Ok();
+}
+
+Status S3Store::List(std::string prefix, std::string start_after, size_t limit, std::vector<ObjectInfo>* objects,
+                     std::unique_ptr<Operation>* operation) {
+  struct State {
+    std::string token;
+    bool first = true;
+    bool truncated = true;
+  };
+  auto state = std::make_shared<State>();
+  const size_t most = objects->size() + limit;
+  auto next = [=, connection = connection_.get()](S3Request* request) {
+    if (!state->truncated || objects->size() >= most) return false;
+    request->method = "GET";
+    request->query = {{"list-type", "2"},
+                      {"prefix", connection->PathOf(prefix)},
+                      {"max-keys", std::to_string(std::min<size_t>(1000, most - objects->size()))}};
+    if (state->first && !start_after.empty())
+      request->query.emplace_back("start-after", connection->PathOf(start_after));
+    if (!state->first) request->query.emplace_back("continuation-token", state->token);
+    return true;
+  };
+  auto take = [=, connection = connection_.get()](const S3Call& call) {
+    IVFREMOTE_RETURN_IF_ERROR(About("list of bucket \"" + connection->location.bucket + "\"", call.status()));
+    const size_t skip = connection->PathOf("").size();
+    ObjectInfo info;
+    state->token.clear();
+    state->truncated = false;
+    const bool parsed = ParseXml(call.response().text, [&](std::string_view path, std::string_view text) {
+      if (path == "ListBucketResult/Contents/Key") info.key = text.substr(std::min(skip, text.size()));
+      if (path == "ListBucketResult/Contents/Size") info.size = std::strtoull(std::string(text).c_str(), nullptr, 10);
+      if (path == "ListBucketResult/Contents" && objects->size() < most) objects->push_back(std::exchange(info, {}));
+      if (path == "ListBucketResult/NextContinuationToken") state->token = text;
+      if (path == "ListBucketResult/IsTruncated") state->truncated = text == "true";
+    });
+    state->first = false;
+    if (!parsed) return Status::Unavailable("the store's list is not well-formed XML");
+    if (state->truncated && state->token.empty())
+      return Status::Unavailable("the store's list is cut without a continuation token");
+    return Status::Ok();
+  };
+  *operation = std::make_unique<S3Sequence>(connection_, std::move(next), std::move(take));
+  return Status::Ok();
+}
+
+Status S3Store::ListUploads(std::string prefix, std::vector<UploadInfo>* uploads,
+                            std::unique_ptr<Operation>* operation) {
+  struct State {
+    std::string key_marker, id_marker;
+    bool truncated = true;
+  };
+  auto state = std::make_shared<State>();
+  auto next = [=, connection = connection_.get()](S3Request* request) {
+    if (!state->truncated) return false;
+    request->method = "GET";
+    request->query = {{"uploads", ""}, {"prefix", connection->PathOf(prefix)}};
+    if (!state->key_marker.empty()) {
+      request->query.emplace_back("key-marker", state->key_marker);
+      request->query.emplace_back("upload-id-marker", state->id_marker);
+    }
+    return true;
+  };
+  auto take = [=, connection = connection_.get()](const S3Call& call) {
+    IVFREMOTE_RETURN_IF_ERROR(About("uploads of bucket \"" + connection->location.bucket + "\"", call.status()));
+    const size_t skip = connection->PathOf("").size();
+    UploadInfo info;
+    state->truncated = false;
+    const bool parsed = ParseXml(call.response().text, [&](std::string_view path, std::string_view text) {
+      if (path == "ListMultipartUploadsResult/Upload/Key") info.key = text.substr(std::min(skip, text.size()));
+      if (path == "ListMultipartUploadsResult/Upload/UploadId") info.id = text;
+      if (path == "ListMultipartUploadsResult/Upload") uploads->push_back(std::exchange(info, {}));
+      if (path == "ListMultipartUploadsResult/NextKeyMarker") state->key_marker = text;
+      if (path == "ListMultipartUploadsResult/NextUploadIdMarker") state->id_marker = text;
+      if (path == "ListMultipartUploadsResult/IsTruncated") state->truncated = text == "true";
+    });
+    return parsed ? Status::Ok() : Status::Unavailable("the store's list is not well-formed XML");
+  };
+  *operation = std::make_unique<S3Sequence>(connection_, std::move(next), std::move(take));
+  return Status::Ok();
+}
+
+Status S3Store::AbortUpload(const UploadInfo& upload, std::unique_ptr<Operation>* operation) {
+  auto sent = std::make_shared<bool>(false);
+  auto next = [sent, upload, connection = connection_.get()](S3Request* request) {
+    if (std::exchange(*sent, true)) return false;
+    request->method = "DELETE";
+    request->path = connection->PathOf(upload.key);
+    request->query = {{"uploadId", upload.id}};
+    return true;
+  };
+  auto take = [upload](const S3Call& call) {
+    if (call.status().code() == StatusCode::kNotFound) return Status::Ok();
+    return About(ObjectText(upload.key), call.status());
+  };
+  *operation = std::make_unique<S3Sequence>(connection_, std::move(next), std::move(take));
+  return Status::Ok();
+}
+
+// An unsigned request: any answer shows that the endpoint is there, and tells its clock.
+Status S3Store::CheckTransport(InterruptCheck interrupted, std::vector<CheckResult>* results) {
+  Connection& connection = *connection_;
+  HttpRequest request;
+  request.method = "GET";
+  request.url = connection.scheme + "://" + connection.host + "/";
+  request.fresh_connection = true;
+  const std::unique_ptr<HttpExchange> exchange = connection.client.Start(std::move(request));
+  while (!exchange->done()) {
+    connection.client.Step(Clock::now() + std::chrono::milliseconds(100));
+    if (interrupted != nullptr && interrupted()) return Status::Cancelled("cancelled");
+  }
+  const HttpResponse& response = exchange->response();
+  const bool https = connection.scheme == "https";
+  const bool connected = response.status != 0;
+  results->push_back({"connect", connected || response.certificate_error,
+                      connected ? connection.scheme + "://" + connection.host : response.error,
+                      connected ? "" : "Check the server's endpoint, region and addressing, name resolution and firewalls."});
+  if (!results->back().ok) return Status::Ok();
+  results->push_back({"tls", !response.certificate_error,
+                      !https ? "not used: http sends rows in the clear" : connected ? "certificate verified" : response.error,
+                      connected ? "" : "Set ca_file of the server to the certificate of the authority that signed the store's."});
+  if (!connected) return Status::Ok();
+  const auto date = response.headers.find("date");
+  const time_t theirs = date == response.headers.end() ? -1 : curl_getdate(date->second.c_str(), nullptr);
+  if (theirs == -1) return Status::Ok();
+  const double skew_s =
+      std::difftime(std::chrono::system_clock::to_time_t(connection.environment.wall_clock()), theirs);
+  const bool close = std::abs(skew_s) < kMaxClockSkewS;
+  results->push_back({"clock", close, "this clock is " + std::to_string(static_cast<long>(skew_s)) + " s ahead of the store's",
+                      close ? "" : "Set this machine's clock: stores refuse signatures that are 15 minutes off."});
+  return Status::Ok();
+}
+
+std::string S3Store::TakeNotice() { return std::exchange(connection_->notice, {}); }
+
+}  // namespace ivfremote

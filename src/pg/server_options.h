@@ -1,0 +1,39 @@
+// The options of servers and user mappings: which there are, what they mean, who may set them.
+#pragma once
+
+#include "pg/postgres_c.h"
+
+extern "C" {
+#include "nodes/pg_list.h"
+}
+
+namespace ivfremote {
+
+enum class StoreKind { kFile, kS3 };
+
+// A server's options, checked. Strings are in the current context or in the list the options came from.
+struct ServerOptions {
+  StoreKind kind;
+  const char* url;
+  const char* directory;  // kFile
+  const char* region;     // kS3; "" until an endpoint's default applies
+  const char* endpoint;   // kS3; "": AWS in the region
+  bool virtual_host;      // kS3
+  const char* ca_file;    // "": the system's
+};
+
+// Errors if an option is unknown, wrong, missing, or not allowed to a server of `owner`.
+ServerOptions ParseServerOptions(List* options, Oid owner);
+
+// The latency alone, without checks: planning a query must not fail because of a server it may not use.
+double RequestLatencyMs(List* options);
+
+struct UserMappingOptions {
+  const char* access_key_id;  // "" if there is none
+  const char* secret_access_key;
+  const char* session_token;
+};
+
+UserMappingOptions ParseUserMappingOptions(List* options);
+
+}  // namespace ivfremote
