@@ -64,6 +64,7 @@ Status Search::StartWave(ObjectStore* store, size_t max_concurrent) {
     send.push_back(requests_[i].sent);
   }
   outstanding_ = send.size();
+  failed_ = 0;
   if (send.empty()) return Status::Ok();
   ++statistics_.waves;
   return store->GetRanges(std::move(send), max_concurrent, &wave_);
@@ -72,19 +73,24 @@ Status Search::StartWave(ObjectStore* store, size_t max_concurrent) {
 Status Search::StepWave(Clock::time_point deadline) {
   completions_.clear();
   IVFREMOTE_RETURN_IF_ERROR(wave_->Step(deadline, &completions_));
+  Status failure;
   for (RangeCompletion& completion : completions_) {
     --outstanding_;
     ++statistics_.requests;
     Request& request = requests_[in_wave_[completion.request]];
     trace_.push_back({request.sent.key, request.sent.offset, request.sent.length,
                       static_cast<uint32_t>(statistics_.waves), completion.started, completion.finished});
-    IVFREMOTE_RETURN_IF_ERROR(completion.status);
+    if (!completion.status.ok()) {
+      ++failed_;
+      failure = completion.status;
+      continue;
+    }
     IVFREMOTE_RETURN_IF_ERROR(Deliver(request.segment, request.range, completion.buffer.bytes()));
     request.done = true;
     completion.buffer = RangeBuffer();
   }
   if (outstanding_ == 0) wave_.reset();
-  return Status::Ok();
+  return failure;
 }
 
 std::string Search::Describe(const Segment& segment, const BlockEntry& block) const {

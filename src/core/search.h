@@ -64,6 +64,9 @@ class Search {
   // Takes what has arrived and scores it.
   Status StepWave(Clock::time_point deadline);
   size_t requests_outstanding() const { return outstanding_; }
+  // Of the wave started last.
+  size_t requests_failed() const { return failed_; }
+  size_t requests_in_wave() const { return in_wave_.size(); }
 
   // Pages: the ranges the caller delivers for segment `number`, and where their bytes go.
   const std::vector<PlannedRange>& RangesOf(uint16_t number) const { return segments_[number].ranges; }
@@ -111,6 +114,7 @@ class Search {
   std::vector<size_t> in_wave_;  // numbers of requests, by their number in the wave
   std::vector<RangeCompletion> completions_;
   size_t outstanding_ = 0;
+  size_t failed_ = 0;
   std::vector<Candidate> candidates_;
   std::vector<float> aligned_row_;
   SearchStatistics statistics_;

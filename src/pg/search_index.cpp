@@ -247,7 +247,8 @@ const char* QualifiedName(Relation index) {
     default:
       ereport(ERROR, (errcode(error.sqlstate),
                       errmsg("could not read index \"%s\" from server \"%s\"", name, server),
-                      errdetail_internal("%s", error.message),
+                      errdetail("%zu of %zu requests failed; last: %s.", (*search->search)->requests_failed(),
+                                (*search->search)->requests_in_wave(), error.message),
                       errhint("Set ivfremote.enable_scan = off to search the table itself.")));
   }
   pg_unreachable();
@@ -302,11 +303,8 @@ void FinishWave(IndexSearch* search) {
       ereport(ERROR, (errcode(ERRCODE_IO_ERROR),
                       errmsg("could not read index \"%s\" from server \"%s\"",
                              RelationGetRelationName(search->index), server),
-                      errdetail("%zu of %llu requests were not answered within ivfremote.scan_timeout (%d ms).",
-                                core.requests_outstanding(),
-                                static_cast<unsigned long long>(core.statistics().requests +
-                                                                core.requests_outstanding()),
-                                settings.scan_timeout_ms),
+                      errdetail("%zu of %zu requests were not answered within ivfremote.scan_timeout (%d ms).",
+                                core.requests_outstanding(), core.requests_in_wave(), settings.scan_timeout_ms),
                       errhint("Set ivfremote.enable_scan = off to search the table itself.")));
   }
 }

@@ -181,6 +181,7 @@ void ReportNotice(const char* server_name, ObjectStore* store) {
 }  // namespace
 
 const char* ServerNameOf(Relation index, const MetaPage& meta) {
+  if (index->rd_rel->relpersistence == RELPERSISTENCE_TEMP) return "";
   const char* option = GetIndexOptions(index)->server();
   // The option lives in the relcache, which any catalog access may rebuild.
   return pstrdup(option[0] != '\0' ? option : meta.server);

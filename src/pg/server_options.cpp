@@ -59,13 +59,20 @@ bool BelowLocalRoots(const char* path) {
 
 bool HasScheme(const char* url, const char* scheme) { return std::strncmp(url, scheme, std::strlen(scheme)) == 0; }
 
+bool HasSuffix(const char* text, const char* suffix) {
+  const size_t length = std::strlen(text);
+  return length >= std::strlen(suffix) && std::strcmp(text + length - std::strlen(suffix), suffix) == 0;
+}
+
 constexpr char kFileScheme[] = "file://";
 constexpr char kS3Scheme[] = "s3://";
 
 const char* DirectoryOfUrl(const char* url, Oid owner) {
   char* path = pstrdup(url + std::strlen(kFileScheme));
+  // Before canonicalize_path resolves it.
+  const bool climbs = std::strstr(path, "/../") != nullptr || HasSuffix(path, "/..");
   canonicalize_path(path);
-  if (!is_absolute_path(path) || path_contains_parent_reference(path) || std::strcmp(path, "/") == 0)
+  if (!is_absolute_path(path) || climbs || std::strcmp(path, "/") == 0)
     ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errmsg("invalid url \"%s\"", url),
                     errhint("A file url is file:// and an absolute path without \"..\".")));
   if (!superuser_arg(owner) && !BelowLocalRoots(path))

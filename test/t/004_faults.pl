@@ -26,11 +26,11 @@ my $key = qr/[0-9a-f]{32}\/[0-9a-f-]{36}\/[0-9a-f]{16}-[0-9a-f]{16}\.seg/;
 # Reads
 
 my %reads = (
-	get_missing => qr/^58P01 \| object of index "items_idx" is missing in server "store" \| .+ \| .*REINDEX INDEX CONCURRENTLY items_idx; the table holds all its data/,
+	get_missing => qr/^58P01 \| object of index "items_idx" is missing in server "store" \| .+ \| .*REINDEX INDEX CONCURRENTLY public\.items_idx; the table holds all its data/,
 	get_fail => qr/^58030 \| could not read index "items_idx" from server "store" \| .*\d+ of \d+ requests.*503.* \| Set ivfremote\.enable_scan = off/,
 	get_fail_one => qr/^58030 \| could not read index "items_idx" from server "store" \| .*1 of \d+ requests.* \| Set ivfremote\.enable_scan = off/,
 	get_denied => qr/^42501 \| server "store" refused access to index "items_idx" \| .*403/,
-	get_flip_byte => qr/^XX001 \| .*"items_idx".* \| .*"$key" bytes \d+-\d+ \| .*REINDEX INDEX CONCURRENTLY items_idx/);
+	get_flip_byte => qr/^XX001 \| .*"items_idx".* \| .*"$key" bytes \d+-\d+ \| .*REINDEX INDEX CONCURRENTLY public\.items_idx/);
 # All lists: bytes between those that are needed may be wrong
 my $all = 'SET enable_seqscan = off; SET ivfremote.probes = 30';
 error_like($node, "$all; SET ivfremote.test_fault = '$_'", $search, $reads{$_}, "$_: its error") for sort keys %reads;
