@@ -4,6 +4,7 @@
 #include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 
 #include "core/distance.h"
@@ -125,7 +126,9 @@ Status ListRanker::Feed(Bytes bytes) {
       return Status::Corrupt("routing is for other vectors than the index");
     mean_.resize(header_.dimensions);
     radii_.resize(header_.list_count);
-    distances_.assign(header_.list_count, 0.0);
+    group_first_.resize(header_.group_count + size_t{1});
+    group_distances_.assign(header_.group_count, std::numeric_limits<double>::infinity());
+    distances_.assign(header_.list_count, std::numeric_limits<double>::infinity());
     if (metric_ == Metric::kInnerProduct) products_.assign(header_.list_count, 0.0);
     position_ = RoutingHeader::kBytes;
     bytes = bytes.subspan(RoutingHeader::kBytes);
@@ -140,7 +143,7 @@ Status ListRanker::Feed(Bytes bytes) {
 void ListRanker::FeedFloats(uint64_t position, const float* values, size_t count) {
   const uint64_t end = position + count * sizeof(float);
   // The part of the bytes that lies in [from, to), copied into an array that starts at `from`.
-  const auto copy = [&](uint64_t from, uint64_t to, std::vector<float>* array) {
+  const auto copy = [&](uint64_t from, uint64_t to, auto* array) {
     const uint64_t first = std::max(position, from);
     const uint64_t last = std::min(end, to);
     if (first < last)
@@ -149,25 +152,65 @@ void ListRanker::FeedFloats(uint64_t position, const float* values, size_t count
   };
   copy(header_.MeanOffset(), header_.RadiiOffset(), &mean_);
   copy(header_.RadiiOffset(), header_.GroupsOffset(), &radii_);
-  if (end <= header_.CentroidsOffset()) return;
+  copy(header_.GroupsOffset(), header_.GroupCentroidsOffset(), &group_first_);
+  if (end <= header_.GroupCentroidsOffset()) return;
 
-  const size_t d = header_.dimensions;
   if (residual_.empty()) {
-    residual_.resize(d);
-    for (size_t i = 0; i < d; ++i) residual_[i] = ToFloat(double{query_[i]} - mean_[i]);
+    residual_.resize(header_.dimensions);
+    for (size_t i = 0; i < residual_.size(); ++i) residual_[i] = ToFloat(double{query_[i]} - mean_[i]);
   }
-  const uint64_t start = std::max(position, header_.CentroidsOffset());
-  const float* next = values + (start - position) / sizeof(float);
-  uint64_t at = (start - header_.CentroidsOffset()) / sizeof(float);
-  for (const float* last = values + count; next < last;) {
-    const size_t list = at / d;
+  const auto accumulate = [&](uint64_t from, uint64_t to, auto* distances, auto* products) {
+    const uint64_t first = std::max(position, from);
+    const uint64_t last = std::min(end, to);
+    if (first < last)
+      Accumulate((first - from) / sizeof(float), values + (first - position) / sizeof(float),
+                 (last - first) / sizeof(float), distances, products);
+  };
+  std::vector<double>* none = nullptr;
+  accumulate(header_.GroupCentroidsOffset(), header_.CentroidsOffset(), &group_distances_, none);
+  accumulate(header_.CentroidsOffset(), header_.EncodedBytes(), &distances_,
+             metric_ == Metric::kInnerProduct ? &products_ : none);
+}
+
+void ListRanker::Accumulate(uint64_t at, const float* values, size_t count, std::vector<double>* distances,
+                            std::vector<double>* products) {
+  const size_t d = header_.dimensions;
+  for (const float* last = values + count; values < last;) {
+    const size_t row = at / d;
     const size_t column = at % d;
-    const size_t length = std::min<size_t>(d - column, static_cast<size_t>(last - next));
-    distances_[list] += SquaredL2(residual_.data() + column, next, length);
-    if (metric_ == Metric::kInnerProduct) products_[list] += InnerProduct(query_.data() + column, next, length);
-    next += length;
+    const size_t length = std::min<size_t>(d - column, static_cast<size_t>(last - values));
+    if (column == 0) (*distances)[row] = 0;
+    (*distances)[row] += SquaredL2(residual_.data() + column, values, length);
+    if (products != nullptr) (*products)[row] += InnerProduct(query_.data() + column, values, length);
+    values += length;
     at += length;
   }
+}
+
+Status ListRanker::NearestGroups(uint32_t count, std::vector<RoutingRange>* ranges) {
+  if (position_ == 0 || position_ < header_.CentroidsOffset()) return Status::Corrupt("routing is cut off");
+  if (!std::is_sorted(group_first_.begin(), group_first_.end()) || group_first_.back() != header_.list_count)
+    return Status::Corrupt("routing has impossible groups");
+  std::vector<uint32_t> groups(header_.group_count);
+  std::iota(groups.begin(), groups.end(), 0u);
+  count = std::min(count, header_.group_count);
+  std::partial_sort(groups.begin(), groups.begin() + count, groups.end(), [&](uint32_t a, uint32_t b) {
+    return group_distances_[a] != group_distances_[b] ? group_distances_[a] < group_distances_[b] : a < b;
+  });
+  const uint64_t list_bytes = uint64_t{header_.dimensions} * sizeof(float);
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t first = group_first_[groups[i]];
+    const uint32_t lists = group_first_[groups[i] + 1] - first;
+    if (lists > 0) ranges->push_back({header_.CentroidsOffset() + first * list_bytes, lists * list_bytes});
+  }
+  return Status::Ok();
+}
+
+Status ListRanker::FeedCentroids(const RoutingRange& range, Bytes bytes) {
+  if (bytes.size() != range.length) return Status::Internal("wrong bytes for a range of centroids");
+  FeedFloats(range.offset, reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float));
+  ++ranges_fed_;
+  return Status::Ok();
 }
 
 Status ListRanker::Best(uint32_t count, std::vector<uint32_t>* lists) {
@@ -192,7 +235,8 @@ Status ListRanker::Best(uint32_t count, std::vector<uint32_t>* lists) {
 }
 
 Status ListRanker::Nearest(uint32_t* list) {
-  if (position_ == 0 || position_ != header_.EncodedBytes()) return Status::Corrupt("routing is cut off");
+  if (position_ == 0 || (ranges_fed_ == 0 && position_ != header_.EncodedBytes()))
+    return Status::Corrupt("routing is cut off");
   *list = static_cast<uint32_t>(std::min_element(distances_.begin(), distances_.end()) - distances_.begin());
   return Status::Ok();
 }

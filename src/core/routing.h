@@ -59,7 +59,14 @@ Status DecodeRouting(Bytes bytes, Routing* routing);
 // itself. `out` may be `row`. A zero row under cosine has no direction: false.
 bool ToRoutingSpace(Metric metric, const float* row, size_t dimensions, float* out);
 
-// Ranks all lists for one query from a routing's bytes as they come, page by page or whole.
+// A run of bytes of the encoded routing.
+struct RoutingRange {
+  uint64_t offset;
+  uint64_t length;
+};
+
+// Ranks lists for one query from a routing's bytes as they come, page by page or whole: all lists, or, for a row that is
+// inserted, those of the nearest groups only.
 class ListRanker {
  public:
   // `query` is the user's, [dimensions] long; it is copied.
@@ -67,15 +74,25 @@ class ListRanker {
 
   // The next bytes of the encoded routing, from its first byte on; lengths are multiples of 4.
   Status Feed(Bytes bytes);
+  uint64_t position() const { return position_; }
+
+  // After the first bytes: where the lists' centroids start. What comes before is enough for NearestGroups.
+  uint64_t centroids_offset() const { return header_.CentroidsOffset(); }
+  // The centroids of the `count` nearest groups, for FeedCentroids.
+  Status NearestGroups(uint32_t count, std::vector<RoutingRange>* ranges);
+  Status FeedCentroids(const RoutingRange& range, Bytes bytes);
 
   // After all bytes: the best `count` lists (all, if there are fewer), best first; ties by list number.
   Status Best(uint32_t count, std::vector<uint32_t>* lists);
 
-  // The best list for a row being inserted: the nearest centroid, whatever the metric.
+  // The list for a row being inserted: the nearest of the centroids that were fed, whatever the metric.
   Status Nearest(uint32_t* list);
 
  private:
   void FeedFloats(uint64_t position, const float* values, size_t count);
+  // Adds the floats from `at` on of a matrix of rows to each row's squared distance (and product, if wanted).
+  void Accumulate(uint64_t at, const float* values, size_t count, std::vector<double>* distances,
+                  std::vector<double>* products);
 
   Metric metric_;
   std::vector<float> query_;      // in routing space
@@ -84,9 +101,12 @@ class ListRanker {
   RoutingHeader header_;
   std::vector<float> mean_;
   std::vector<float> radii_;
+  std::vector<uint32_t> group_first_;
+  std::vector<double> group_distances_;
   std::vector<double> products_;   // inner product: query . centroid
-  std::vector<double> distances_;  // squared distance from the residual
+  std::vector<double> distances_;  // squared distance from the residual; infinite until fed
   uint64_t position_ = 0;
+  uint32_t ranges_fed_ = 0;
 };
 
 }  // namespace ivfremote

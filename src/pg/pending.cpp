@@ -98,7 +98,7 @@ uint32_t NearestList(Relation index, const MetaPage& meta, const Vector& vector)
   MemoryContext old = MemoryContextSwitchTo(context);
   Held<ListRanker>* ranker = Hold<ListRanker>(
       context, [&] { return new ListRanker(meta.metric, vector.values, vector.dimensions); });
-  FeedRouting(index, meta, ranker->object);
+  FeedNearestGroups(index, meta, ranker->object);
   uint32_t list = 0;
   CallCore([&] { return (*ranker)->Nearest(&list); });
   MemoryContextSwitchTo(old);

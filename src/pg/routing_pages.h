@@ -9,4 +9,7 @@ namespace ivfremote {
 // Feeds the whole routing of a trained index to `ranker`, page by page: no copy of it is kept.
 void FeedRouting(Relation index, const MetaPage& meta, ListRanker* ranker);
 
+// Feeds what is needed to find the list of a row that is inserted: the groups, then the lists of the nearest ones.
+void FeedNearestGroups(Relation index, const MetaPage& meta, ListRanker* ranker);
+
 }  // namespace ivfremote

@@ -322,6 +322,47 @@ TEST_F(RankingTest, TiesByListNumberAcrossPages) {
   EXPECT_EQ(lists, BruteForce(routing, query, false));
 }
 
+// As an insert does: the groups, then the lists of the nearest of them.
+TEST_F(RankingTest, NearestThroughGroups) {
+  Random random(7);
+  for (uint32_t groups : {1u, 5u, 8u, 30u}) {
+    const Routing routing = RandomRouting(random, Metric::kL2, 24, 120, groups);
+    const ByteVector bytes = routing.Encode();
+    for (int i = 0; i < 20; ++i) {
+      // A centroid of some group is nearest to itself, and its group is among the nearest where groups are compact;
+      // with 8 groups or fewer all are looked at.
+      std::vector<float> query(24);
+      for (float& value : query) value = static_cast<float>(Below(random, 1000)) / 500.0f - 1;
+      ListRanker all(Metric::kL2, query.data(), 24);
+      ASSERT_OK(all.Feed(bytes));
+      uint32_t expected = 0;
+      ASSERT_OK(all.Nearest(&expected));
+
+      ListRanker some(Metric::kL2, query.data(), 24);
+      ASSERT_OK(some.Feed(Bytes(bytes).first(RoutingHeader::kBytes)));
+      const auto prefix = static_cast<size_t>(some.centroids_offset());
+      ASSERT_OK(some.Feed(Bytes(bytes).subspan(RoutingHeader::kBytes, prefix - RoutingHeader::kBytes)));
+      std::vector<RoutingRange> ranges;
+      ASSERT_OK(some.NearestGroups(8, &ranges));
+      ASSERT_LE(ranges.size(), std::min(groups, 8u));
+      uint32_t nearest = 0;
+      EXPECT_TRUE(Fails(some.Nearest(&nearest), StatusCode::kCorrupt));
+      uint64_t lists = 0;
+      for (const RoutingRange& range : ranges) {
+        ASSERT_OK(some.FeedCentroids(range, Bytes(bytes).subspan(range.offset, range.length)));
+        lists += range.length / (24 * sizeof(float));
+      }
+      ASSERT_OK(some.Nearest(&nearest));
+      if (groups <= 8) {
+        EXPECT_EQ(lists, 120u);
+        EXPECT_EQ(nearest, expected);
+      } else {
+        EXPECT_LT(lists, 120u);
+      }
+    }
+  }
+}
+
 TEST_F(RankingTest, CountBeyondTheLists) {
   Lists({1, 2, 3});
   EXPECT_EQ(Best(Metric::kL2, 3, 100), (Order{2, 1, 0}));
