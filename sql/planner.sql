@@ -77,7 +77,7 @@ SELECT count(*) FROM (SELECT id FROM t ORDER BY v <-> :q) x WHERE id > 0;
 -- ivfremote.enable_scan
 
 SET ivfremote.enable_scan = off;
-EXPLAIN (COSTS OFF, SETTINGS) SELECT id FROM t ORDER BY v <-> :q LIMIT 10;
+EXPLAIN (COSTS OFF) SELECT id FROM t ORDER BY v <-> :q LIMIT 10;
 SET enable_seqscan = off;
 EXPLAIN (COSTS OFF) SELECT id FROM t ORDER BY v <-> :q LIMIT 10;
 RESET enable_seqscan;

@@ -23,6 +23,10 @@ CREATE SERVER bad FOREIGN DATA WRAPPER ivfremote OPTIONS (url 'file://regress_no
 CREATE SERVER bad FOREIGN DATA WRAPPER ivfremote OPTIONS (url 'file:///regress_nowhere/../etc');
 CREATE SERVER bad FOREIGN DATA WRAPPER ivfremote OPTIONS (url 'file:///regress_nowhere/a/..');
 CREATE SERVER bad FOREIGN DATA WRAPPER ivfremote OPTIONS (url 'http://example.org/bucket');
+CREATE SERVER bad FOREIGN DATA WRAPPER ivfremote OPTIONS (url 's3://');
+CREATE SERVER bad FOREIGN DATA WRAPPER ivfremote OPTIONS (url 's3://bucket/prefix');
+CREATE SERVER bad FOREIGN DATA WRAPPER ivfremote OPTIONS (url 's3://bucket', endpoint 'minio:9000');
+CREATE SERVER bad FOREIGN DATA WRAPPER ivfremote OPTIONS (url 's3://bucket', region 'eu-west-1', addressing 'dns');
 CREATE SERVER bad FOREIGN DATA WRAPPER ivfremote OPTIONS (url 'file:///regress_nowhere', request_latency 'soon');
 CREATE SERVER bad FOREIGN DATA WRAPPER ivfremote OPTIONS (url 'file:///regress_nowhere', request_latency '-1');
 CREATE SERVER bad FOREIGN DATA WRAPPER ivfremote OPTIONS (url 'file:///regress_nowhere', request_latency 'nan');
@@ -41,6 +45,7 @@ CREATE SERVER bad FOREIGN DATA WRAPPER ivfremote OPTIONS (url 'file:///regress_n
 SELECT attempt($$ALTER SERVER good OPTIONS (ADD access_key_id 'hush')$$);
 CREATE USER MAPPING FOR public SERVER good OPTIONS (access_key_id 'id', secret_access_key 'hush', session_token 'hush');
 ALTER USER MAPPING FOR public SERVER good OPTIONS (DROP session_token);
+ALTER USER MAPPING FOR public SERVER good OPTIONS (DROP secret_access_key);
 ALTER USER MAPPING FOR public SERVER good OPTIONS (SET secret_access_key '');
 ALTER USER MAPPING FOR public SERVER good OPTIONS (ADD secret_key 'hush');
 ALTER USER MAPPING FOR public SERVER good OPTIONS (ADD url 'hush');
@@ -138,7 +143,7 @@ DROP SERVER renamed;
 ALTER SERVER renamed RENAME TO servers;
 ALTER INDEX items_idx SET (server = 'servers');
 
--- An index that was rebuilt elsewhere, or in its own pages, holds its old server no longer
+-- An index that was rebuilt elsewhere holds its old server no longer, and stays where it is without the option
 
 DO $$
 BEGIN
@@ -153,20 +158,31 @@ BEGIN;
 DROP SERVER servers;
 ROLLBACK;
 DROP SERVER second;
+-- A rebuild keeps the server unless the option names another
 ALTER INDEX items_idx RESET (server);
 SELECT server FROM ivfremote_info('items_idx');
 REINDEX INDEX items_idx;
 SELECT server, trained FROM ivfremote_info('items_idx');
 SELECT id FROM items ORDER BY v <-> '{77,7,1}' LIMIT 1;
-BEGIN;
+REINDEX INDEX CONCURRENTLY items_idx;
+SELECT server, trained FROM ivfremote_info('items_idx');
 DROP SERVER second;
-ROLLBACK;
-DROP INDEX items_idx;
+-- Also beside others of almost the same name
+CREATE INDEX items_idx2 ON items USING ivfremote (v) WITH (lists = 5, flush_threshold = 1);
+REINDEX INDEX CONCURRENTLY items_idx;
+SELECT server FROM ivfremote_info('items_idx');
+SELECT server FROM ivfremote_info('items_idx2');
+SELECT objid::regclass AS depends FROM pg_depend WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_foreign_server'::regclass;
+SET ivfremote.default_server = 'servers';
+REINDEX INDEX CONCURRENTLY items_idx2;
+REINDEX INDEX items_idx2;
+RESET ivfremote.default_server;
+SELECT server FROM ivfremote_info('items_idx2');
+DROP INDEX items_idx, items_idx2;
 
 -- The default server is for indexes that name none, and not for temporary ones
 
 SET ivfremote.default_server = 'nowhere';
-CREATE INDEX items_idx ON items USING ivfremote (v);
 SET ivfremote.default_server = 'servers';
 CREATE INDEX items_idx ON items USING ivfremote (v) WITH (lists = 5, flush_threshold = 1);
 CREATE INDEX second_idx ON items USING ivfremote (v) WITH (server = 'second', lists = 5, flush_threshold = 1);

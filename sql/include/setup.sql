@@ -7,6 +7,7 @@ CREATE SCHEMA :schema;
 SET search_path = :schema, public;
 -- Plans and results must not hang on the machine's number of processors, or on autovacuum.
 SET max_parallel_workers_per_gather = 0;
+SET jit = off;
 -- Training threads that wait for each other on a busy machine would make many small builds slow.
 SET max_parallel_maintenance_workers = 0;
 -- What an error says, with its SQLSTATE. (psql prefixes errors and notices of included files with their paths.)

@@ -34,13 +34,19 @@ class TrainingThreads {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &saved_);
-    omp_set_num_threads(threads);
+    omp_set_num_threads(TeamSize(threads));
   }
   ~TrainingThreads() {
     omp_pause_resource_all(omp_pause_hard);
     omp_set_num_threads(1);
     pthread_sigmask(SIG_SETMASK, &saved_, nullptr);
   }
+  // GNU's OpenMP spins at barriers, for milliseconds, unless it has more threads than processors: with as many threads as
+  // processors and one of them busy elsewhere, training took ten times as long as with one thread.
+  static int TeamSize(int threads) {
+    return threads > 1 && threads >= omp_get_num_procs() ? omp_get_num_procs() + 1 : threads;
+  }
+
   // Lets this thread's handlers run for signals that have come in.
   void DeliverSignals() const {
     sigset_t blocked;

@@ -44,12 +44,19 @@ class FuzzInput {
   bool empty() const { return rest_.empty(); }
   Bytes rest() const { return rest_; }
 
-  // Overwrites bytes of `bytes` where and with what the rest of the input says.
+  // Overwrites bytes of `bytes` where and with what the rest of the input says: bytes of the input, or an extreme value
+  // in an aligned field.
   void Spoil(std::vector<std::byte>* bytes) {
     while (!rest_.empty() && !bytes->empty()) {
       const size_t at = Take<uint16_t>() % bytes->size();
-      const size_t n = std::min<size_t>({1u + Take<uint8_t>() % 8, rest_.size(), bytes->size() - at});
-      std::memcpy(bytes->data() + at, rest_.data(), n);
+      const uint8_t choice = Take<uint8_t>();
+      if (choice >= 192) {
+        const uint32_t extreme = choice % 2 == 0 ? ~0u - choice / 2 % 16 : 1u << choice / 2 % 32;
+        std::memcpy(bytes->data() + at / 4 * 4, &extreme, std::min<size_t>(4, bytes->size() - at / 4 * 4));
+        continue;
+      }
+      const size_t n = std::min<size_t>({1u + choice % 8, rest_.size(), bytes->size() - at});
+      if (n > 0) std::memcpy(bytes->data() + at, rest_.data(), n);
       rest_ = rest_.subspan(n);
     }
   }

@@ -85,6 +85,16 @@ for my $source (sort keys %tables)
 	is($node->safe_psql('postgres', "SELECT check_rows('$source', '$op', noise(1, $dims))"), '', "$source: after one more VACUUM");
 }
 
+# Inserts that fill pages of one chain at the same moment
+$node->safe_psql('postgres', q{CREATE TABLE chain (id int PRIMARY KEY, v real[]); CREATE INDEX chain_idx ON chain USING ivfremote (v)});
+my $chain = PostgreSQL::Test::Utils::tempdir . '/chain';
+append_to_file($chain, "INSERT INTO chain SELECT nextval('ids'), array_fill(random()::real, '{900}') FROM generate_series(1, 20) i;");
+my $filled = IPC::Run::run([ $node->installed_command('pgbench'), '-n', '-c', 8, '-j', 2, '-T', $seconds / 3, '-h', $node->host, '-p', $node->port, '-f', $chain, 'postgres' ],
+	'>', \my $chain_out, '2>', \my $chain_err);
+ok($filled, 'inserts that fill pages') or diag($chain_err);
+is($node->safe_psql('postgres', q{SELECT check_rows('chain', '<->', array_fill(0::real, '{900}'))}), '', 'no row is lost');
+is($node->safe_psql('postgres', q{SELECT pending_rows = (SELECT count(*) FROM chain) FROM ivfremote_info('chain_idx')}), 't', 'and all are counted');
+
 # CREATE INDEX CONCURRENTLY while rows come and go
 $node->safe_psql('postgres', "CREATE TABLE late (id int PRIMARY KEY, v real[]); INSERT INTO late SELECT i, noise(i, $dims) FROM generate_series(1, 4000) i");
 my $writers = start_psql($node, join("\n", map { "INSERT INTO late SELECT nextval('ids'), noise(i, $dims) FROM generate_series(1, 20) i; DELETE FROM late WHERE id % 97 = $_; UPDATE late SET v = noise(2, $dims) WHERE id % 89 = $_;" } 0 .. 60));

@@ -22,12 +22,17 @@ VACUUM ANALYZE;
 my $usage = q{SELECT (regexp_match(pg_read_file('/proc/self/status'), 'VmRSS:\s+(\d+)'))[1], (regexp_match(pg_read_file('/proc/self/status'), 'RssAnon:\s+(\d+)'))[1],
   (SELECT count(*) FROM pg_ls_dir('/proc/self/fd')), (SELECT count(*) FROM pg_ls_dir('/proc/self/task'));};
 
-# Usage after warming up and after many statements: resident and private kB, descriptors, threads
+# Usage after warming up and after many statements, where QUERY is a row's id: resident and private kB, descriptors, threads
 sub usage_over
 {
 	my ($statement, $times, $warm_up) = @_;
-	my $once = "$statement;\n";
-	my $out = $node->safe_psql('postgres', "SET enable_seqscan = off;\n" . ($once x $warm_up) . "SELECT 'usage';$usage\n" . ($once x $times) . "SELECT 'usage';$usage\n");
+	my $script = "SET enable_seqscan = off;\n";
+	for my $part ($warm_up, $times)
+	{
+		$script .= ($statement =~ s/QUERY/1 + $_ % 100/er) . ";\n" for 1 .. $part;
+		$script .= "SELECT 'usage';$usage\n";
+	}
+	my $out = $node->safe_psql('postgres', $script);
 	return map { [ split /\|/ ] } $out =~ /^usage\n(\d+\|\d+\|\d+\|\d+)$/mg;
 }
 
@@ -57,7 +62,7 @@ for my $place ('embedded', 'file')
 
 	# Scans: through an index and an empty result, a rescan, an error
 	my %statements = (
-		scan => q{SELECT count(*) FROM (SELECT id FROM small ORDER BY v <-> (SELECT v FROM queries OFFSET floor(random() * 100)::int LIMIT 1) LIMIT 10) x},
+		scan => q{SELECT count(*) FROM (SELECT id FROM small ORDER BY v <-> (SELECT v FROM queries WHERE id = QUERY) LIMIT 10) x},
 		rescans => q{SELECT count(*) FROM (SELECT v FROM queries LIMIT 10) q, LATERAL (SELECT id FROM small ORDER BY v <-> q.v LIMIT 3) x},
 		error => q{SELECT attempt('SELECT id FROM small ORDER BY v <-> ARRAY[1, 2] LIMIT 1')});
 	for my $statement (sort keys %statements)
@@ -71,6 +76,8 @@ for my $place ('embedded', 'file')
 	}
 	my ($before, $after) = usage_over("INSERT INTO small SELECT id, v FROM queries LIMIT 1; SELECT attempt('INSERT INTO small VALUES (0, ARRAY[1, 2])')", 500, 60);
 	cmp_ok($after->[1] - $before->[1], '<', 1024, "$place: inserts: no memory kept");
+
+	ok($node->poll_query_until('postgres', q{SELECT idx_scan >= 2000 FROM pg_stat_user_indexes WHERE indexrelname = 'small_idx'}), "$place: the scans went through the index");
 
 	# Builds, one of them failing
 	($before, $after) = usage_over("REINDEX INDEX small_idx", 3, 1);

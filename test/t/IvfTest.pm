@@ -19,7 +19,7 @@ sub new_node
 	my ($name, %options) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	$node->init(%{ $options{init} || {} });
-	$node->append_conf('postgresql.conf', "wal_level = replica\nautovacuum = off\nmax_parallel_maintenance_workers = 0\n" . ($options{conf} || ''));
+	$node->append_conf('postgresql.conf', "wal_level = replica\nautovacuum = off\njit = off\nmax_parallel_maintenance_workers = 0\n" . ($options{conf} || ''));
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION ivfremote');
 	add_functions($node, 'postgres');
