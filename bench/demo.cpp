@@ -66,7 +66,8 @@ struct Sizes {
   double object_bytes;
 };
 
-Sizes ShowSizes(Connection* connection, const std::string& store_directory, bool embedded) {
+Sizes ShowSizes(Connection* connection, const std::string& store_directory, const std::string& store) {
+  const bool embedded = store == "embedded";
   Title("3. What lies where");
   const auto info = ShowAndRun(connection, "SELECT * FROM ivfremote_info('items_embedding')").at(0);
   const std::vector<std::string> columns = connection->columns();
@@ -81,6 +82,12 @@ Sizes ShowSizes(Connection* connection, const std::string& store_directory, bool
               100 * segment_bytes / (header_bytes + segment_bytes),
               embedded ? "further pages of the index" : "objects on the server");
   if (embedded) return {connection->Number("SELECT relation_bytes FROM ivfremote_info('items_embedding')"), 0};
+  if (store == "s3") {
+    std::printf("\n    SELECT object_key, bytes FROM ivfremote_segments('items_embedding');\n");
+    for (const auto& row : connection->Query("SELECT object_key, bytes FROM ivfremote_segments('items_embedding')"))
+      std::printf("        %s  %s\n", row[1].c_str(), row[0].c_str());
+    return {header_bytes, segment_bytes};
+  }
 
   std::printf("\n    below %s:\n", store_directory.c_str());
   int objects = 0;
@@ -155,20 +162,42 @@ void DrawOne(Connection* connection, const Vectors& queries, const SearchRun& ru
                 run.requests * kDollarsPerMillionGets);
 }
 
+const char* Describe(const std::string& store) {
+  if (store == "embedded") return "all in Postgres (STORE=embedded)";
+  if (store == "s3") return "vectors in objects of an S3 bucket (STORE=s3: Ceph's radosgw on this machine)";
+  return "vectors in objects below a directory (STORE=file)";
+}
+
+void CreateServer(Connection* connection, const std::string& store_directory, const std::string& store) {
+  if (store == "file")
+    ShowAndRun(connection, "CREATE SERVER lake FOREIGN DATA WRAPPER ivfremote OPTIONS (url 'file://" +
+                               store_directory + "')");
+  if (store != "s3") return;
+  ShowAndRun(connection,
+             "CREATE SERVER lake FOREIGN DATA WRAPPER ivfremote\n        OPTIONS (url 's3://demo/vectors', endpoint '" +
+                 Environment("S3_ENDPOINT", "") + "')");
+  Show("CREATE USER MAPPING FOR CURRENT_USER SERVER lake\n        OPTIONS (access_key_id '...', secret_access_key '...')");
+  connection->Query("CREATE USER MAPPING FOR CURRENT_USER SERVER lake OPTIONS (access_key_id '" +
+                    Environment("AWS_ACCESS_KEY_ID", "") + "', secret_access_key '" +
+                    Environment("AWS_SECRET_ACCESS_KEY", "") + "')");
+  Show("SELECT * FROM ivfremote_check_server('lake')");
+  for (const auto& row : connection->Query("SELECT \"check\", ok, detail FROM ivfremote_check_server('lake')"))
+    std::printf("        %-16s %s  %s\n", row[0].c_str(), row[1] == "t" ? "ok" : "NOT OK", row[2].c_str());
+}
+
 void Run(const std::string& store_directory) {
-  const bool embedded = Environment("STORE", "file") == "embedded";
+  const std::string store = Environment("STORE", "file");
+  const bool embedded = store == "embedded";
   const FashionMnist data = ReadFashionMnist();
   std::printf("ivfremote on Fashion-MNIST: %zu images as vectors of %zu dimensions, %zu lists, %s.\n",
               data.rows.count(), data.rows.dimensions, kLists,
-              embedded ? "all in Postgres (STORE=embedded)" : "vectors in objects below a directory (STORE=file)");
+              Describe(store));
 
   Connection connection;
   LoadTable(&connection, data.rows);
-  if (!embedded)
-    ShowAndRun(&connection, "CREATE SERVER lake FOREIGN DATA WRAPPER ivfremote OPTIONS (url 'file://" +
-                                store_directory + "')");
+  CreateServer(&connection, store_directory, store);
   const BuildRun build = BuildIndex(&connection, embedded);
-  const Sizes sizes = ShowSizes(&connection, store_directory, embedded);
+  const Sizes sizes = ShowSizes(&connection, store_directory, store);
   const auto [recall, run] = Search(&connection, data);
   DrawOne(&connection, data.queries, run);
 
