@@ -23,6 +23,9 @@ namespace {
 
 constexpr int kIterations = 10;
 constexpr int kSeed = 1234;
+// Iterations over all lists after the groups: for 0.001 more recall, and less spread between builds.
+constexpr int kRefinements = 2;
+constexpr double kMaxRefinementOperations = 4e10;  // each; beyond, the flat search would cost more than the training
 // Below this many lists one level is fast enough, and needs no detour.
 constexpr uint32_t kMinListsForTwoLevels = 64;
 
@@ -88,8 +91,22 @@ void SizeFaissBatches(uint32_t dimensions) {
   faiss::distance_compute_blas_database_bs = 1024;
 }
 
+// Lets only one thread compute n x k distances while it exists, if that takes but some milliseconds: threads that meet
+// at thousands of barriers wait for each other's turn on a busy machine, 10 to 40 times as long as they compute.
+class SmallWorkOnOneThread {
+ public:
+  SmallWorkOnOneThread(size_t d, size_t k, size_t n) : threads_(omp_get_max_threads()) {
+    if (2.0 * static_cast<double>(n) * static_cast<double>(k) * static_cast<double>(d) < 1e8) omp_set_num_threads(1);
+  }
+  ~SmallWorkOnOneThread() { omp_set_num_threads(threads_); }
+
+ private:
+  int threads_;
+};
+
 // k-means of n rows into k clusters, 1 <= k <= n.
 std::vector<float> Cluster(size_t d, size_t k, size_t n, const float* rows) {
+  const SmallWorkOnOneThread one_thread(d, k, n);
   faiss::ClusteringParameters parameters;
   parameters.niter = kIterations;
   parameters.seed = kSeed;
@@ -102,6 +119,7 @@ std::vector<float> Cluster(size_t d, size_t k, size_t n, const float* rows) {
 }
 
 std::vector<uint32_t> NearestOf(size_t d, const std::vector<float>& centroids, size_t n, const float* rows) {
+  const SmallWorkOnOneThread one_thread(d, centroids.size() / d, n);
   faiss::IndexFlatL2 index(static_cast<faiss::Index::idx_t>(d));
   index.add(static_cast<faiss::Index::idx_t>(centroids.size() / d), centroids.data());
   std::vector<faiss::Index::idx_t> labels(n);
@@ -188,6 +206,7 @@ struct Trainer::State {
   Status Centre();
   void TrainGroups();
   void TrainListsOf(uint32_t group);
+  void Refine();
   void Complete();
 };
 
@@ -264,6 +283,21 @@ void Trainer::State::TrainListsOf(uint32_t group) {
   routing.group_first.push_back(static_cast<uint32_t>(routing.centroids.size() / d));
 }
 
+// One iteration of k-means over all lists: rows cross the borders of groups.
+void Trainer::State::Refine() {
+  const size_t d = options.dimensions;
+  if (2.0 * static_cast<double>(rows) * static_cast<double>(routing.centroids.size()) > kMaxRefinementOperations) return;
+  const std::vector<uint32_t> nearest = NearestOf(d, routing.centroids, rows, sample.data());
+  std::vector<double> sums(routing.centroids.size());
+  std::vector<size_t> counts(routing.centroids.size() / d);
+  for (size_t i = 0; i < rows; ++i) {
+    ++counts[nearest[i]];
+    for (size_t j = 0; j < d; ++j) sums[nearest[i] * d + j] += sample[i * d + j];
+  }
+  for (size_t i = 0; i < sums.size(); ++i)
+    if (counts[i / d] > 0) routing.centroids[i] = static_cast<float>(sums[i] / static_cast<double>(counts[i / d]));
+}
+
 void Trainer::State::Complete() {
   const auto unscale = [this](std::vector<float>* values) {
     if (scale == 1) return;
@@ -292,7 +326,10 @@ Status Trainer::Step(bool* done) {
       state.TrainListsOf(state.next_group++);
     }
     *done = state.next_group == state.members.size();
-    if (*done) state.Complete();
+    if (*done) {
+      for (int i = 0; i < kRefinements; ++i) state.Refine();
+      state.Complete();
+    }
   } catch (const faiss::FaissException& e) {
     if (state.options.interrupted != nullptr && state.options.interrupted())
       return Status::Cancelled("training was cancelled");
