@@ -200,6 +200,8 @@ run_tap() {
 }
 
 test/lib/packages.sh && private_server_directory && copy_tests || exit 1
+# Without these, tests of real stores are skipped.
+[[ " $TESTS " != *" tap "* ]] || test/lib/packages.sh test/stores/packages.txt || echo "test/stores/packages.txt: not installed"
 
 for kind in $TESTS; do
     passed=0 failed=0 skipped=0 start=$SECONDS

@@ -58,6 +58,7 @@ local function hit(kind)
 end
 
 local function answer(status)
+  ngx.req.clear_header('If-None-Match') -- nginx would make a 304 of a 200
   ngx.status = status
   ngx.header['Content-Type'] = 'application/xml'
   ngx.header['Retry-After'] = settings.retry
