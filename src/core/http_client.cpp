@@ -173,6 +173,11 @@ std::unique_ptr<HttpExchange> HttpClient::Start(HttpRequest request, MutableByte
   if (curl_multi_add_handle(multi_, easy) != CURLM_OK) throw std::bad_alloc();
   exchange->done_ = false;
   ++running_;
+  // Curl keeps 4 times as many as there are exchanges right now: too few once a wave is over.
+  if (running_ > most_running_) {
+    most_running_ = running_;
+    curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, static_cast<long>(most_running_));
+  }
   return exchange;
 }
 

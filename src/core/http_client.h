@@ -105,6 +105,7 @@ class HttpClient {
   CURLM* multi_;
   std::vector<CURL*> idle_;  // easy handles to use again
   size_t running_ = 0;
+  size_t most_running_ = 0;
   uint64_t finished_ = 0;
 };
 

@@ -29,6 +29,12 @@ Status About(const std::string& object, const Status& status) {
   return Status(status.code(), object + ": " + status.message());
 }
 
+// Stores differ in whether the ETags in their XML have quotes.
+std::string_view Unquoted(std::string_view etag) {
+  if (etag.size() >= 2 && etag.front() == '"' && etag.back() == '"') return etag.substr(1, etag.size() - 2);
+  return etag;
+}
+
 std::string ObjectText(std::string_view key) { return "object \"" + std::string(key) + "\""; }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -302,7 +308,7 @@ class S3Upload : public Upload {
     if (length == headers.end() || length->second != std::to_string(size_))
       return Status::Corrupt(ObjectText(key_) + " has " + (length == headers.end() ? "an unknown number of" : length->second) +
                              " bytes after writing " + std::to_string(size_));
-    if (!etag_.empty() && etag != headers.end() && etag->second != etag_)
+    if (!etag_.empty() && etag != headers.end() && Unquoted(etag->second) != Unquoted(etag_))
       return Status::Corrupt(ObjectText(key_) + " is not the one just written: its ETag differs");
     return Status::Ok();
   }

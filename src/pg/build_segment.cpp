@@ -299,6 +299,7 @@ void FinishWriting(Writing* state) {
     SegmentUpload* upload = state->upload->object;
     StepUntilDone(state,
                   [upload](Clock::time_point deadline, bool* done) { return upload->Finish(deadline, done); });
+    ReportNotice(build->server, state->store->object);
   } else {
     segment->data = StreamWriterFinish(&state->pages);
   }

@@ -168,7 +168,8 @@ bool Usable(const StoreCacheEntry& entry) {
          entry.request_timeout_ms == settings.request_timeout_ms && !FaultsInjected();
 }
 
-// Tells the user once what a store has found out about itself.
+}  // namespace
+
 void ReportNotice(const char* server_name, ObjectStore* store) {
   char notice[256] = "";
   CallCore([&] {
@@ -177,8 +178,6 @@ void ReportNotice(const char* server_name, ObjectStore* store) {
   });
   if (notice[0] != '\0') ereport(NOTICE, (errmsg("server \"%s\": %s", server_name, notice)));
 }
-
-}  // namespace
 
 const char* ServerNameOf(Relation index, const MetaPage& meta) {
   if (index->rd_rel->relpersistence == RELPERSISTENCE_TEMP) return "";

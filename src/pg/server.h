@@ -18,6 +18,9 @@ Oid LookUpServer(const char* name);
 // Errors unless the current user has USAGE on the server.
 void CheckServerUsage(Oid server);
 
+// Tells the user once what a store has found out about itself.
+void ReportNotice(const char* server_name, ObjectStore* store);
+
 // Opens the server's store with the rights of `role` (the index's owner: whoever may read the table may search it), held
 // by the current memory context.
 Held<ObjectStore>* OpenStore(const char* server_name, Oid role);

@@ -59,13 +59,10 @@ for my $source (sort keys %tables)
 		delete => "DELETE FROM $source WHERE id IN (SELECT id FROM $source OFFSET (random() * 1400)::int LIMIT 12 FOR UPDATE SKIP LOCKED);",
 		update => "UPDATE $source SET v = noise(1, $dims) WHERE id IN (SELECT id FROM $source OFFSET (random() * 1400)::int LIMIT 5 FOR UPDATE SKIP LOCKED);",
 		hot => "UPDATE $source SET mark = mark + 1 WHERE id IN (SELECT id FROM $source OFFSET (random() * 1400)::int LIMIT 5 FOR UPDATE SKIP LOCKED);",
-		search => "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT check_rows('$source', '$op', noise(1, $dims)); SELECT pg_sleep(0.02 * random()); SELECT check_rows('$source', '$op', noise(2, $dims)); COMMIT;",
-		vacuum => "VACUUM (INDEX_CLEANUP on) $source;",
-		reindex => "REINDEX INDEX CONCURRENTLY ${source}_idx;");
+		search => "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT check_rows('$source', '$op', noise(1, $dims)); SELECT pg_sleep(0.02 * random()); SELECT check_rows('$source', '$op', noise(2, $dims)); COMMIT;");
 	append_to_file("$directory/$_", $scripts{$_}) for keys %scripts;
 
 	# Maintenance beside it, one at a time
-	my $stop = "$directory/stop";
 	my $maintenance = start_psql($node, join("\n", ("VACUUM (INDEX_CLEANUP on) $source; SELECT pg_sleep(0.1);") x ($seconds * 3))
 		. ($source eq 'untrained' ? '' : "\nREINDEX INDEX CONCURRENTLY ${source}_idx;"));
 	my ($out, $err);
