@@ -51,6 +51,7 @@ HttpExchange::~HttpExchange() {
   if (easy_ != nullptr) {
     if (!done_) {
       curl_multi_remove_handle(client_->multi_, easy_);
+      std::erase(client_->active_, this);
       --client_->running_;
     }
     curl_easy_cleanup(easy_);
@@ -60,6 +61,7 @@ HttpExchange::~HttpExchange() {
 
 size_t HttpExchange::OnHeader(char* data, size_t size, size_t count, void* self) {
   auto* exchange = static_cast<HttpExchange*>(self);
+  exchange->last_progress_ = Clock::now();
   try {
     const std::string_view line(data, size * count);
     // A status line starts a new answer: what came before was a 100 Continue.
@@ -78,6 +80,7 @@ size_t HttpExchange::OnHeader(char* data, size_t size, size_t count, void* self)
 
 size_t HttpExchange::OnBody(char* data, size_t size, size_t count, void* self) {
   auto* exchange = static_cast<HttpExchange*>(self);
+  exchange->last_progress_ = Clock::now();
   const size_t n = size * count;
   long status = 0;
   curl_easy_getinfo(exchange->easy_, CURLINFO_RESPONSE_CODE, &status);
@@ -101,6 +104,7 @@ size_t HttpExchange::OnBody(char* data, size_t size, size_t count, void* self) {
 
 size_t HttpExchange::OnRead(char* data, size_t size, size_t count, void* self) {
   auto* exchange = static_cast<HttpExchange*>(self);
+  exchange->last_progress_ = Clock::now();
   const Bytes rest = exchange->request_.body.subspan(exchange->body_sent_);
   const size_t n = std::min(size * count, rest.size());
   std::memcpy(data, rest.data(), n);
@@ -148,10 +152,6 @@ std::unique_ptr<HttpExchange> HttpClient::Start(HttpRequest request, MutableByte
   set(CURLOPT_WRITEDATA, exchange.get());
   set(CURLOPT_BUFFERSIZE, 256L << 10);
   set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options_.connect_timeout.count()));
-  // Not a limit on the whole request, which may be large: on standing still.
-  set(CURLOPT_LOW_SPEED_LIMIT, 1L);
-  set(CURLOPT_LOW_SPEED_TIME,
-      std::max(1L, static_cast<long>(std::chrono::ceil<std::chrono::seconds>(options_.request_timeout).count())));
   set(CURLOPT_TCP_NODELAY, 1L);
   if (!options_.ca_file.empty()) set(CURLOPT_CAINFO, options_.ca_file.c_str());
   if (r.fresh_connection) set(CURLOPT_FRESH_CONNECT, 1L);
@@ -171,6 +171,8 @@ std::unique_ptr<HttpExchange> HttpClient::Start(HttpRequest request, MutableByte
   }
   const SignalsBlocked blocked;
   if (curl_multi_add_handle(multi_, easy) != CURLM_OK) throw std::bad_alloc();
+  exchange->last_progress_ = Clock::now();
+  active_.push_back(exchange.get());
   exchange->done_ = false;
   ++running_;
   // Curl keeps 4 times as many as there are exchanges right now: too few once a wave is over.
@@ -198,16 +200,35 @@ void HttpClient::Step(Clock::time_point deadline) {
       Finish(exchange, message->data.result);
       any = true;
     }
-    const auto rest = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
-    if (any || rest.count() <= 0) return;
+    any |= EndOverdue();
+    // Not a limit on a whole request, which may be large: on standing still.
+    const Clock::time_point wake = std::min(deadline, FirstOverdue());
+    const auto rest = std::chrono::ceil<std::chrono::milliseconds>(wake - Clock::now());
+    if (any || Clock::now() >= deadline) return;
+    if (rest.count() <= 0) continue;
     int descriptors = 0;
     // A signal ends this early; the caller then looks for interrupts.
     curl_multi_poll(multi_, nullptr, 0, static_cast<int>(rest.count()), &descriptors);
-    if (descriptors == 0 && Clock::now() < deadline) {
+    if (descriptors == 0 && Clock::now() < wake) {
       Perform();
       return;
     }
   }
+}
+
+Clock::time_point HttpClient::FirstOverdue() const {
+  Clock::time_point first = Clock::time_point::max();
+  for (const HttpExchange* exchange : active_)
+    first = std::min(first, exchange->last_progress_ + options_.request_timeout);
+  return first;
+}
+
+bool HttpClient::EndOverdue() {
+  const Clock::time_point now = Clock::now();
+  const std::vector<HttpExchange*> active = active_;
+  for (HttpExchange* exchange : active)
+    if (now >= exchange->last_progress_ + options_.request_timeout) Finish(exchange, CURLE_OPERATION_TIMEDOUT);
+  return active_.size() != active.size();
 }
 
 void HttpClient::Finish(HttpExchange* exchange, CURLcode result) {
@@ -220,7 +241,10 @@ void HttpClient::Finish(HttpExchange* exchange, CURLcode result) {
   if (result == CURLE_OK) {
     curl_easy_getinfo(exchange->easy_, CURLINFO_RESPONSE_CODE, &response.status);
   } else {
-    response.error = exchange->overflow_ ? "the answer is longer than what was asked for"
+    if (result == CURLE_OPERATION_TIMEDOUT && exchange->error_text_[0] == '\0')
+      response.error = "no progress for " + std::to_string(options_.request_timeout.count()) + " ms";
+    else
+      response.error = exchange->overflow_ ? "the answer is longer than what was asked for"
                      : exchange->error_text_[0] != '\0' ? exchange->error_text_
                                                        : curl_easy_strerror(result);
     response.certificate_error = result == CURLE_PEER_FAILED_VERIFICATION || result == CURLE_SSL_CACERT_BADFILE ||
@@ -230,6 +254,7 @@ void HttpClient::Finish(HttpExchange* exchange, CURLcode result) {
   idle_.push_back(exchange->easy_);
   exchange->easy_ = nullptr;
   exchange->done_ = true;
+  std::erase(active_, exchange);
   --running_;
   ++finished_;
 }

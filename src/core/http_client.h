@@ -75,6 +75,7 @@ class HttpExchange {
   bool overflow_ = false;  // the answer is longer than the buffer
   bool done_ = false;
   HttpResponse response_;
+  Clock::time_point last_progress_;
   char error_text_[CURL_ERROR_SIZE] = {};
 };
 
@@ -100,10 +101,15 @@ class HttpClient {
   friend class HttpExchange;
   void Perform();
   void Finish(HttpExchange* exchange, CURLcode result);
+  // When the first running exchange will have stood still for too long.
+  Clock::time_point FirstOverdue() const;
+  // Ends those that have; whether there were any.
+  bool EndOverdue();
 
   HttpOptions options_;
   CURLM* multi_;
   std::vector<CURL*> idle_;  // easy handles to use again
+  std::vector<HttpExchange*> active_;
   size_t running_ = 0;
   size_t most_running_ = 0;
   uint64_t finished_ = 0;

@@ -98,7 +98,7 @@ void S3Call::Send() {
 void S3Call::Judge() {
   const HttpResponse& response = exchange_->response();
   if (response.status == 0) {
-    if (response.certificate_error) return End(Status::Denied("TLS: " + response.error));
+    if (response.certificate_error) return End(Status::Unavailable("TLS: " + response.error));
     return TryAgainOrEnd(StatusCode::kUnavailable, response.error);
   }
   const long status = response.status;
@@ -132,6 +132,8 @@ void S3Call::Judge() {
     case 403:
       return End(Status::Denied(what));
     case 404:
+      // Not the object: the whole place is missing.
+      if (ErrorCode(response) == "NoSuchBucket") return End(Status::Unavailable(what));
       return End(Status::NotFound(what));
     case 408:
     case 429:

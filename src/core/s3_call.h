@@ -53,6 +53,7 @@ class S3Call {
   // Starts, looks at an answer that has come, starts again. True when done.
   bool Poll(Clock::time_point now);
   bool done() const { return done_; }
+  int tries() const { return tries_; }
   // When done: ok for 2xx, else what came in the end.
   const Status& status() const { return status_; }
   // The last answer; empty if nothing could be sent.

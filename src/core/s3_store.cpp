@@ -21,7 +21,7 @@ constexpr size_t kPartsInFlight = 4;
 constexpr size_t kDeleteBatch = 1000;
 constexpr double kMaxClockSkewS = 600;
 // How long a dying upload may take to tell the store so.
-constexpr std::chrono::milliseconds kAbortTime{1000};
+constexpr std::chrono::milliseconds kAbortTime{150};
 
 // Names the object in a failed call's status.
 Status About(const std::string& object, const Status& status) {
@@ -180,7 +180,7 @@ class S3Upload : public Upload {
     for (;;) {
       IVFREMOTE_RETURN_IF_ERROR(Pump());
       if (single_ != nullptr && single_->done()) {
-        IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), single_->status()));
+        if (!PerhapsDone(*single_)) IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), single_->status()));
         etag_ = ETagOf(*single_);
         single_.reset();
         StartHead();
@@ -188,7 +188,7 @@ class S3Upload : public Upload {
       if (!upload_id_.empty() && waiting_.empty() && flights_.empty() && complete_ == nullptr && !completed_)
         StartComplete();
       if (complete_ != nullptr && complete_->done()) {
-        IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), complete_->status()));
+        if (!PerhapsDone(*complete_)) IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), complete_->status()));
         completed_ = true;
         etag_ = ResultETag(complete_->response().text);
         complete_.reset();
@@ -311,6 +311,13 @@ class S3Upload : public Upload {
     if (!etag_.empty() && etag != headers.end() && Unquoted(etag->second) != Unquoted(etag_))
       return Status::Corrupt(ObjectText(key_) + " is not the one just written: its ETag differs");
     return Status::Ok();
+  }
+
+  // The answer to an earlier try may have been lost: then the object is there already, and the upload is not. Names are
+  // never used twice, so it is ours; its size is checked next.
+  static bool PerhapsDone(const S3Call& call) {
+    return call.tries() > 1 && (call.status().code() == StatusCode::kAlreadyExists ||
+                                call.status().code() == StatusCode::kNotFound);
   }
 
   static std::string ETagOf(const S3Call& call) {

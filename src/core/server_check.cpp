@@ -35,12 +35,12 @@ Status RunSteps(InterruptCheck interrupted, Step step) {
 }
 
 std::string HintFor(const Status& status) {
+  if (status.message().find("NoSuchBucket") != std::string::npos)
+    return "Create the bucket, or correct the server's url.";
   switch (status.code()) {
     case StatusCode::kDenied:
       return "Check the keys in the user mapping, and that they allow listing, reading, writing and deleting below the "
              "server's url.";
-    case StatusCode::kNotFound:
-      return "Create the bucket, or correct the server's url.";
     case StatusCode::kUnavailable:
     case StatusCode::kTimeout:
       return "Check the server's endpoint and the network between here and there.";

@@ -12,8 +12,10 @@ extern "C" {
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_foreign_server.h"
+#include "commands/defrem.h"
 #include "foreign/foreign.h"
 #include "utils/fmgroids.h"
+#include "utils/syscache.h"
 }
 
 namespace ivfremote {
@@ -47,6 +49,21 @@ size_t StemOfCopy(const char* name) {
   return end - suffix;
 }
 
+// Whether a copy of that name and stem was named after `name`: the whole of it, or as much as fits.
+bool IsCopyOf(const char* copy, size_t stem, const char* name) {
+  if (std::strncmp(name, copy, stem) != 0) return false;
+  const bool cut = std::strlen(copy) >= NAMEDATALEN - 4;  // multibyte characters are not cut in half
+  return std::strlen(name) == stem || (cut && std::strlen(name) > stem);
+}
+
+bool IsOurs(Oid index) {
+  HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(index));
+  if (!HeapTupleIsValid(tuple)) return false;
+  const Oid am = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relam;
+  ReleaseSysCache(tuple);
+  return am == get_index_am_oid("ivfremote", true);
+}
+
 // The index that REINDEX CONCURRENTLY is building `index` for, or InvalidOid. The two exchange their dependencies in the
 // end, so what `index` should depend on afterwards, this one must depend on now.
 Oid OriginalOf(Relation heap, Relation index, bool concurrent) {
@@ -59,8 +76,7 @@ Oid OriginalOf(Relation heap, Relation index, bool concurrent) {
     const Oid oid = lfirst_oid(cell);
     if (oid == RelationGetRelid(index)) continue;
     const char* name = get_rel_name(oid);
-    if (name != nullptr && std::strncmp(name, RelationGetRelationName(index), stem) == 0 && StemOfCopy(name) == 0)
-      original = oid;
+    if (name != nullptr && IsCopyOf(RelationGetRelationName(index), stem, name) && IsOurs(oid)) original = oid;
   }
   list_free(indexes);
   return original;
@@ -86,6 +102,11 @@ const char* ServerNameForBuild(Relation heap, Relation index, bool concurrent) {
       concurrent ? !OidIsValid(original) : index->rd_createSubid != InvalidSubTransactionId;
   if (!first_build || settings.default_server == nullptr) return "";
   return pstrdup(settings.default_server);
+}
+
+bool IsBoundTo(Relation heap, Relation index, bool concurrent, Oid server) {
+  const Oid original = OriginalOf(heap, index, concurrent);
+  return ServerDependedOn(OidIsValid(original) ? original : RelationGetRelid(index)) == server;
 }
 
 void BindToServer(Relation heap, Relation index, bool concurrent, Oid server) {

@@ -11,6 +11,9 @@ namespace ivfremote {
 // the current context.
 const char* ServerNameForBuild(Relation heap, Relation index, bool concurrent);
 
+// Whether the index, or the one that REINDEX CONCURRENTLY is exchanging, depends on the server already.
+bool IsBoundTo(Relation heap, Relation index, bool concurrent, Oid server);
+
 // Makes the index, and the one that REINDEX CONCURRENTLY will exchange it for, depend on the server, and the index on no
 // other. `server` may be InvalidOid.
 void BindToServer(Relation heap, Relation index, bool concurrent, Oid server);

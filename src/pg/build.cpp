@@ -125,9 +125,11 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
   build->server = server;
 
   const Oid server_oid = server[0] == '\0' ? InvalidOid : LookUpServer(server);
+  // For a rebuild on the same server the right was checked once; TRUNCATE must not fail for want of it. And pg_upgrade
+  // recreates the relation, empty, to move the old files in place.
+  if (OidIsValid(server_oid) && !IsBinaryUpgrade && !IsBoundTo(heap, index, info->ii_Concurrent, server_oid))
+    CheckServerUsage(server_oid);
   BindToServer(heap, index, info->ii_Concurrent, server_oid);
-  // pg_upgrade recreates the relation, empty, and then moves the old files in place.
-  if (OidIsValid(server_oid) && !IsBinaryUpgrade) CheckServerUsage(server_oid);
 
   WriteFirstMeta(index, *meta);
   build->context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote build", ALLOCSET_DEFAULT_SIZES);

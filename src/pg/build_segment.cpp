@@ -206,7 +206,7 @@ Writing* StartWriting(Build* build) {
     segment->place = SegmentPlace::kObject;
     segment->part_bytes = kDefaultPartBytes;
 #ifdef IVFREMOTE_TEST_FAULTS
-    if (settings.test_part_bytes > 0) segment->part_bytes = static_cast<uint64_t>(settings.test_part_bytes);
+    if (settings.test_part_bytes > 0) segment->part_bytes = static_cast<uint64_t>(settings.test_part_bytes) & ~(kBlockAlignment - 1);
 #endif
     segment->name.incarnation = GetIncarnation();
     segment->name.mint_xid = U64FromFullTransactionId(ReadNextFullTransactionId());

@@ -30,7 +30,10 @@ namespace {
 constexpr char kWrapper[] = "ivfremote";
 
 ForeignServer* GetOurServer(const char* name) {
-  ForeignServer* server = GetForeignServerByName(name, false);
+  ForeignServer* server = GetForeignServerByName(name, true);
+  if (server == nullptr)
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("server \"%s\" does not exist", name),
+                    errhint("If it was renamed, use ALTER INDEX ... SET (server = 'new_name').")));
   if (std::strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, kWrapper) != 0)
     ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                     errmsg("server \"%s\" does not use foreign-data wrapper \"%s\"", name, kWrapper)));

@@ -41,6 +41,12 @@ bool CheckLocalRoots(char** value, void**, GucSource) {
   return true;
 }
 
+bool CheckProbes(int* value, void**, GucSource) {
+  if (*value != 0) return true;
+  GUC_check_errdetail("It is -1, or at least 1.");
+  return false;
+}
+
 bool CheckDefaultServer(char** value, void**, GucSource source) {
   // Outside a transaction, as when the server starts, nothing can be looked up.
   if (*value == nullptr || **value == '\0' || !IsTransactionState() || !OidIsValid(MyDatabaseId)) return true;
@@ -69,7 +75,7 @@ bool CheckTestFault(char** value, void**, GucSource) {
 void DefineSettings() {
   DefineCustomIntVariable("ivfremote.probes", "Sets the number of lists a scan probes.",
                           "-1 uses the index's probes option, or the default.", &settings.probes, -1, -1,
-                          static_cast<int>(kMaxLists), PGC_USERSET, 0, nullptr, nullptr, nullptr);
+                          static_cast<int>(kMaxLists), PGC_USERSET, 0, CheckProbes, nullptr, nullptr);
   DefineCustomBoolVariable("ivfremote.enable_scan", "Enables the planner's use of ivfremote indexes.", nullptr,
                            &settings.enable_scan, true, PGC_USERSET, GUC_EXPLAIN, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("ivfremote.default_server",

@@ -167,12 +167,12 @@ TEST(Training, CountsItsSteps) {
 
 TEST(Training, SameSampleSameRouting) {
   Random random(41);
-  const std::vector<float> sample = UniformVector(random, 16 * 2000);
+  const std::vector<float> sample = UniformVector(random, 128 * 8000);
   for (int threads : {1, 2}) {
     Routing first;
     Routing second;
-    ASSERT_OK(Train(Options(16, 100, threads), sample, &first));
-    ASSERT_OK(Train(Options(16, 100, threads), sample, &second));
+    ASSERT_OK(Train(Options(128, 63, threads), sample, &first));
+    ASSERT_OK(Train(Options(128, 63, threads), sample, &second));
     EXPECT_TRUE(first.Encode() == second.Encode()) << threads;
   }
 }
@@ -314,12 +314,12 @@ class TrainingThreadsTest : public testing::Test {
     on_interrupt_check = nullptr;
   }
 
-  // Enough work for both threads, in one step.
+  // So much work that it is worth two threads, in one step.
   static Trainer TwoThreads() {
     Random random(45);
-    TrainingOptions options = Options(64, 40, 2);
+    TrainingOptions options = Options(128, 63, 2);
     options.interrupted = CheckInterrupt;
-    return Trainer(options, UniformVector(random, 64 * 4000));
+    return Trainer(options, UniformVector(random, 128 * 8000));
   }
 
   void (*old_handler_)(int) = nullptr;
