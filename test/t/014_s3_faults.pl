@@ -135,7 +135,7 @@ took($seconds, 2 + $limit_s, 'one silent connection');
 $front->fault(pstall => 100, method => 'GET', limit => 1);
 ($said, $err, $seconds) = ask($session, $search);
 is($said, $answer, 'one body that stops: the same rows');
-took($seconds, 15, 'one body that stops, request_timeout 1 s');
+took($seconds, 4, 'one body that stops, request_timeout 1 s');
 ask($session, 'RESET ivfremote.request_timeout');
 
 # Waits for a statement of the session that `condition` holds for, ends it, and returns how many seconds that took.
