@@ -10,7 +10,7 @@
 namespace ivfremote {
 namespace {
 
-constexpr size_t kMaxText = 1 << 20;
+constexpr size_t kMaxText = 4 << 20;
 constexpr size_t kMaxHeaders = 100;
 
 class SignalsBlocked {
@@ -112,6 +112,15 @@ size_t HttpExchange::OnRead(char* data, size_t size, size_t count, void* self) {
   return n;
 }
 
+// For curl's own second try where a kept-alive connection turns out to be closed.
+int HttpExchange::OnSeek(void* self, curl_off_t offset, int origin) {
+  auto* exchange = static_cast<HttpExchange*>(self);
+  if (origin != SEEK_SET || offset < 0 || static_cast<uint64_t>(offset) > exchange->request_.body.size())
+    return CURL_SEEKFUNC_FAIL;
+  exchange->body_sent_ = static_cast<size_t>(offset);
+  return CURL_SEEKFUNC_OK;
+}
+
 std::unique_ptr<HttpExchange> HttpClient::Start(HttpRequest request, MutableBytes buffer) {
   std::unique_ptr<HttpExchange> exchange(new HttpExchange());
   exchange->client_ = this;
@@ -141,6 +150,10 @@ std::unique_ptr<HttpExchange> HttpClient::Start(HttpRequest request, MutableByte
   set(CURLOPT_PROTOCOLS_STR, "http,https");
   set(CURLOPT_PATH_AS_IS, 1L);
   set(CURLOPT_NOSIGNAL, 1L);
+  // Else taking a request away waits for the resolver's thread, with signals blocked.
+  set(CURLOPT_QUICK_EXIT, 1L);
+  // A wave is parallel connections: HTTP/2 would put it on one.
+  set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   set(CURLOPT_NOPROGRESS, 1L);
   set(CURLOPT_FOLLOWLOCATION, 0L);
   set(CURLOPT_HTTPHEADER, exchange->header_list_);
@@ -162,6 +175,8 @@ std::unique_ptr<HttpExchange> HttpClient::Start(HttpRequest request, MutableByte
     set(CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(r.body.size()));
     set(CURLOPT_READFUNCTION, HttpExchange::OnRead);
     set(CURLOPT_READDATA, exchange.get());
+    set(CURLOPT_SEEKFUNCTION, HttpExchange::OnSeek);
+    set(CURLOPT_SEEKDATA, exchange.get());
   } else if (r.method == "POST") {
     set(CURLOPT_POST, 1L);
     set(CURLOPT_POSTFIELDS, reinterpret_cast<const char*>(r.body.data()));
@@ -190,6 +205,15 @@ void HttpClient::Perform() {
 }
 
 void HttpClient::Step(Clock::time_point deadline) {
+  // Time in which nobody looked is not the server's.
+  const Clock::time_point now = Clock::now();
+  for (HttpExchange* exchange : active_)
+    exchange->last_progress_ += now - std::clamp(last_step_, exchange->last_progress_, now);
+  StepUntil(deadline);
+  last_step_ = Clock::now();
+}
+
+void HttpClient::StepUntil(Clock::time_point deadline) {
   for (bool any = false; !any;) {
     Perform();
     int left = 0;

@@ -35,7 +35,7 @@ struct HttpRequest {
 struct HttpResponse {
   long status = 0;                             // 0: there was no answer; `error` says why
   std::map<std::string, std::string> headers;  // names in lower case
-  std::string text;                            // the body, unless it went into the buffer; cut at 1 MiB
+  std::string text;                            // the body, unless it went into the buffer; cut at 4 MiB
   std::string error;
   bool certificate_error = false;
   Clock::time_point started;
@@ -64,6 +64,7 @@ class HttpExchange {
   static size_t OnHeader(char* data, size_t size, size_t count, void* self);
   static size_t OnBody(char* data, size_t size, size_t count, void* self);
   static size_t OnRead(char* data, size_t size, size_t count, void* self);
+  static int OnSeek(void* self, curl_off_t offset, int origin);
 
   HttpClient* client_ = nullptr;
   CURL* easy_ = nullptr;
@@ -99,6 +100,7 @@ class HttpClient {
 
  private:
   friend class HttpExchange;
+  void StepUntil(Clock::time_point deadline);
   void Perform();
   void Finish(HttpExchange* exchange, CURLcode result);
   // When the first running exchange will have stood still for too long.
@@ -110,6 +112,7 @@ class HttpClient {
   CURLM* multi_;
   std::vector<CURL*> idle_;  // easy handles to use again
   std::vector<HttpExchange*> active_;
+  Clock::time_point last_step_{};
   size_t running_ = 0;
   size_t most_running_ = 0;
   uint64_t finished_ = 0;

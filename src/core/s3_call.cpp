@@ -1,11 +1,19 @@
 #include "core/s3_call.h"
 
 #include <algorithm>
+#include <cctype>
 
 #include "core/xml.h"
 
 namespace ivfremote {
 namespace {
+
+// What a store says goes into messages: no more than it should be.
+std::string Plain(std::string text) {
+  std::erase_if(text, [](unsigned char c) { return c >= 128 || (!std::isalnum(c) && c != '-' && c != '.' && c != '_'); });
+  text.resize(std::min<size_t>(text.size(), 100));
+  return text;
+}
 
 // The Code of an XML error, or nothing.
 std::string ErrorCode(const HttpResponse& response) {
@@ -13,9 +21,7 @@ std::string ErrorCode(const HttpResponse& response) {
   ParseXml(response.text, [&](std::string_view path, std::string_view text) {
     if (path == "Error/Code") code = text;
   });
-  // It goes into messages: no more than it should be.
-  code.resize(std::min<size_t>(code.size(), 100));
-  return code;
+  return Plain(code);
 }
 
 }  // namespace
@@ -29,6 +35,9 @@ S3Store::Connection::Connection(S3Location where, const AwsCredentials& credenti
   scheme = endpoint.substr(0, colon);
   host = endpoint.substr(colon + 3);
   while (host.ends_with('/')) host.pop_back();
+  // curl leaves a scheme's own port out of the Host header, which is signed.
+  const std::string_view port = scheme == "https" ? ":443" : ":80";
+  if (host.ends_with(port)) host.resize(host.size() - port.size());
   if (location.virtual_host) {
     host = location.bucket + "." + host;
     base_path = "/";
@@ -68,6 +77,7 @@ void S3Call::Send() {
   signable.query = request_.query;
   signable.headers = request_.headers;
   const bool conditional = request_.conditional && connection.conditional_writes;
+  sent_conditional_ = conditional;
   if (conditional) signable.headers.emplace_back("if-none-match", "*");
   // The hash lets the store check the body; TLS does that too.
   signable.payload_sha256 = request_.body.empty()             ? kEmptySha256
@@ -119,21 +129,27 @@ void S3Call::Judge() {
     return End(Status::Ok());
   }
   std::string what = "HTTP " + std::to_string(status);
-  if (const std::string code = ErrorCode(response); !code.empty()) what += " " + code;
+  const std::string code = ErrorCode(response);
+  if (!code.empty()) what += " " + code;
   switch (status) {
     case 301:
     case 307:
     case 308: {
       const auto region = response.headers.find("x-amz-bucket-region");
-      if (region != response.headers.end()) what += " (the bucket is in region " + region->second + ")";
-      return End(Status::Invalid(what));
+      if (region != response.headers.end()) what += " (the bucket is in region " + Plain(region->second) + ")";
+      return End(Status::Unavailable(what));
     }
+    case 400:
+      if (code == "RequestTimeout") return TryAgainOrEnd(StatusCode::kUnavailable, what);
+      if (code == "ExpiredToken" || code == "InvalidToken" || code == "TokenRefreshRequired")
+        return End(Status::Denied(what));
+      return End(Status::Unavailable(what));
     case 401:
     case 403:
       return End(Status::Denied(what));
     case 404:
       // Not the object: the whole place is missing.
-      if (ErrorCode(response) == "NoSuchBucket") return End(Status::Unavailable(what));
+      if (code == "NoSuchBucket") return End(Status::Unavailable(what));
       return End(Status::NotFound(what));
     case 408:
     case 429:
@@ -146,9 +162,11 @@ void S3Call::Judge() {
     case 416:
       return End(Status::Corrupt(what + ": the object is shorter than it should be"));
     case 501:
-      if (request_.conditional && connection_->conditional_writes) {
+      if (sent_conditional_) {
+        if (connection_->conditional_writes)
+          connection_->notice = "the store does not support conditional writes; objects rely on their unique names";
         connection_->conditional_writes = false;
-        connection_->notice = "the store does not support conditional writes; objects rely on their unique names";
+        sent_conditional_ = false;
         exchange_.reset();
         return;
       }
@@ -157,7 +175,7 @@ void S3Call::Judge() {
       return End(Status::NoSpace(what));
     default:
       if (status >= 500) return TryAgainOrEnd(StatusCode::kUnavailable, what);
-      return End(Status::Invalid(what));
+      return End(Status::Unavailable(what));
   }
 }
 

@@ -73,11 +73,20 @@ class S3Call {
   S3Request request_;
   std::unique_ptr<HttpExchange> exchange_;
   int tries_ = 0;
+  bool sent_conditional_ = false;
   Clock::time_point started_{};
   Clock::time_point not_before_ = Clock::time_point::min();
   bool done_ = false;
   Status status_;
 };
+
+// Names the object, or what else it is about, in a failed call's status.
+inline Status About(const std::string& what, const Status& status) {
+  if (status.ok()) return status;
+  return Status(status.code(), what + ": " + status.message());
+}
+
+inline std::string ObjectText(std::string_view key) { return "object \"" + std::string(key) + "\""; }
 
 // Polls the calls and moves bytes until one of them is done that was not, or `deadline`.
 void DriveCalls(S3Store::Connection* connection, const std::vector<S3Call*>& calls, Clock::time_point deadline);

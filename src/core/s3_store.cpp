@@ -9,6 +9,7 @@
 
 #include "core/range_text.h"
 #include "core/s3_call.h"
+#include "core/s3_upload.h"
 #include "core/xml.h"
 
 namespace ivfremote {
@@ -16,26 +17,8 @@ namespace {
 
 using Connection = S3Store::Connection;
 
-constexpr size_t kPartBytes = 8 << 20;  // also the largest object written by a single PUT
-constexpr size_t kPartsInFlight = 4;
 constexpr size_t kDeleteBatch = 1000;
 constexpr double kMaxClockSkewS = 600;
-// How long a dying upload may take to tell the store so.
-constexpr std::chrono::milliseconds kAbortTime{150};
-
-// Names the object in a failed call's status.
-Status About(const std::string& object, const Status& status) {
-  if (status.ok()) return status;
-  return Status(status.code(), object + ": " + status.message());
-}
-
-// Stores differ in whether the ETags in their XML have quotes.
-std::string_view Unquoted(std::string_view etag) {
-  if (etag.size() >= 2 && etag.front() == '"' && etag.back() == '"') return etag.substr(1, etag.size() - 2);
-  return etag;
-}
-
-std::string ObjectText(std::string_view key) { return "object \"" + std::string(key) + "\""; }
 
 // ---------------------------------------------------------------------------------------------------------------------
 
@@ -119,239 +102,6 @@ class S3Wave : public RangeWave {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-// A single PUT for what fits one part, else a multipart upload with some parts in flight.
-class S3Upload : public Upload {
- public:
-  S3Upload(std::shared_ptr<Connection> connection, std::string key)
-      : connection_(std::move(connection)), key_(std::move(key)), path_(connection_->PathOf(key_)) {}
-
-  ~S3Upload() override {
-    if (upload_id_.empty() || completed_) return;
-    try {
-      flights_.clear();
-      S3Request request;
-      request.method = "DELETE";
-      request.path = path_;
-      request.query = {{"uploadId", upload_id_}};
-      S3Call call(connection_, std::move(request));
-      const Clock::time_point deadline = Clock::now() + kAbortTime;
-      while (!call.done() && Clock::now() < deadline) DriveCalls(connection_.get(), {&call}, deadline);
-    } catch (...) {
-      // Garbage collection aborts it later.
-    }
-  }
-
-  Status Append(Bytes bytes) override {
-    while (!bytes.empty()) {
-      if (filling_.size() == kPartBytes) {
-        waiting_.push_back(std::move(filling_));
-        filling_.clear();
-      }
-      if (filling_.capacity() < kPartBytes) filling_.reserve(kPartBytes);
-      const size_t n = std::min(bytes.size(), kPartBytes - filling_.size());
-      filling_.insert(filling_.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(n));
-      bytes = bytes.subspan(n);
-      size_ += n;
-    }
-    return Status::Ok();
-  }
-
-  Status Step(Clock::time_point deadline, bool* ready) override {
-    IVFREMOTE_RETURN_IF_ERROR(Pump());
-    while (!waiting_.empty() && Clock::now() < deadline) {
-      Drive(deadline);
-      IVFREMOTE_RETURN_IF_ERROR(Pump());
-      if (Clock::now() < deadline && !progressed_) break;  // a signal
-    }
-    *ready = waiting_.empty();
-    return Status::Ok();
-  }
-
-  Status Finish(Clock::time_point deadline, bool* done) override {
-    if (!finishing_) {
-      finishing_ = true;
-      if (upload_id_.empty() && initiate_ == nullptr && waiting_.empty()) {
-        StartSingle();
-      } else if (!filling_.empty()) {
-        waiting_.push_back(std::move(filling_));
-        filling_.clear();
-      }
-    }
-    for (;;) {
-      IVFREMOTE_RETURN_IF_ERROR(Pump());
-      if (single_ != nullptr && single_->done()) {
-        if (!PerhapsDone(*single_)) IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), single_->status()));
-        etag_ = ETagOf(*single_);
-        single_.reset();
-        StartHead();
-      }
-      if (!upload_id_.empty() && waiting_.empty() && flights_.empty() && complete_ == nullptr && !completed_)
-        StartComplete();
-      if (complete_ != nullptr && complete_->done()) {
-        if (!PerhapsDone(*complete_)) IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), complete_->status()));
-        completed_ = true;
-        etag_ = ResultETag(complete_->response().text);
-        complete_.reset();
-        StartHead();
-      }
-      if (head_ != nullptr && head_->done()) {
-        IVFREMOTE_RETURN_IF_ERROR(CheckHead());
-        *done = true;
-        return Status::Ok();
-      }
-      if (Clock::now() >= deadline) return Status::Ok();
-      Drive(deadline);
-      if (!progressed_ && Clock::now() < deadline) return Status::Ok();  // a signal
-    }
-  }
-
- private:
-  struct Flight {
-    size_t part;
-    std::vector<std::byte> bytes;
-    std::unique_ptr<S3Call> call;
-  };
-
-  // Takes the results of calls that are done, and starts what can be started.
-  Status Pump() {
-    if (!waiting_.empty() && upload_id_.empty() && initiate_ == nullptr) StartInitiate();
-    if (initiate_ != nullptr && initiate_->done()) {
-      IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), initiate_->status()));
-      ParseXml(initiate_->response().text, [this](std::string_view path, std::string_view text) {
-        if (path == "InitiateMultipartUploadResult/UploadId") upload_id_ = text;
-      });
-      if (upload_id_.empty()) return Status::Unavailable(ObjectText(key_) + ": the store gave no upload id");
-      initiate_.reset();
-    }
-    for (auto& flight : flights_) {
-      if (!flight->call->done()) continue;
-      IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), flight->call->status()));
-      etags_[flight->part] = ETagOf(*flight->call);
-      flight.reset();
-    }
-    std::erase(flights_, nullptr);
-    while (!upload_id_.empty() && !waiting_.empty() && flights_.size() < kPartsInFlight) StartPart();
-    return Status::Ok();
-  }
-
-  void Drive(Clock::time_point deadline) {
-    std::vector<S3Call*> calls;
-    for (S3Call* call : {single_.get(), initiate_.get(), complete_.get(), head_.get()})
-      if (call != nullptr) calls.push_back(call);
-    for (const auto& flight : flights_) calls.push_back(flight->call.get());
-    DriveCalls(connection_.get(), calls, deadline);
-    progressed_ = std::any_of(calls.begin(), calls.end(), [](const S3Call* call) { return call->done(); });
-  }
-
-  std::unique_ptr<S3Call> Start(S3Request request) {
-    request.path = path_;
-    auto call = std::make_unique<S3Call>(connection_, std::move(request));
-    call->Poll(Clock::now());
-    return call;
-  }
-
-  void StartSingle() {
-    S3Request request;
-    request.method = "PUT";
-    request.body = filling_;
-    request.conditional = true;
-    single_ = Start(std::move(request));
-  }
-
-  void StartInitiate() {
-    S3Request request;
-    request.method = "POST";
-    request.query = {{"uploads", ""}};
-    initiate_ = Start(std::move(request));
-  }
-
-  void StartPart() {
-    auto flight = std::make_unique<Flight>();
-    flight->part = etags_.size();
-    etags_.emplace_back();
-    flight->bytes = std::move(waiting_.front());
-    waiting_.pop_front();
-    S3Request request;
-    request.method = "PUT";
-    request.query = {{"partNumber", std::to_string(flight->part + 1)}, {"uploadId", upload_id_}};
-    request.body = flight->bytes;
-    flight->call = Start(std::move(request));
-    flights_.push_back(std::move(flight));
-  }
-
-  void StartComplete() {
-    complete_body_ = "<CompleteMultipartUpload>";
-    for (size_t part = 0; part < etags_.size(); ++part)
-      complete_body_ += "<Part><PartNumber>" + std::to_string(part + 1) + "</PartNumber><ETag>" +
-                        EscapeXml(etags_[part]) + "</ETag></Part>";
-    complete_body_ += "</CompleteMultipartUpload>";
-    S3Request request;
-    request.method = "POST";
-    request.query = {{"uploadId", upload_id_}};
-    request.body = std::as_bytes(std::span(complete_body_));
-    request.conditional = true;
-    complete_ = Start(std::move(request));
-  }
-
-  void StartHead() {
-    S3Request request;
-    request.method = "HEAD";
-    head_ = Start(std::move(request));
-  }
-
-  // The object is what was sent: its size and ETag are those the store promised.
-  Status CheckHead() {
-    IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), head_->status()));
-    const auto& headers = head_->response().headers;
-    const auto length = headers.find("content-length");
-    const auto etag = headers.find("etag");
-    if (length == headers.end() || length->second != std::to_string(size_))
-      return Status::Corrupt(ObjectText(key_) + " has " + (length == headers.end() ? "an unknown number of" : length->second) +
-                             " bytes after writing " + std::to_string(size_));
-    if (!etag_.empty() && etag != headers.end() && Unquoted(etag->second) != Unquoted(etag_))
-      return Status::Corrupt(ObjectText(key_) + " is not the one just written: its ETag differs");
-    return Status::Ok();
-  }
-
-  // The answer to an earlier try may have been lost: then the object is there already, and the upload is not. Names are
-  // never used twice, so it is ours; its size is checked next.
-  static bool PerhapsDone(const S3Call& call) {
-    return call.tries() > 1 && (call.status().code() == StatusCode::kAlreadyExists ||
-                                call.status().code() == StatusCode::kNotFound);
-  }
-
-  static std::string ETagOf(const S3Call& call) {
-    const auto found = call.response().headers.find("etag");
-    return found == call.response().headers.end() ? std::string() : found->second;
-  }
-
-  static std::string ResultETag(const std::string& text) {
-    std::string etag;
-    ParseXml(text, [&](std::string_view path, std::string_view value) {
-      if (path == "CompleteMultipartUploadResult/ETag") etag = value;
-    });
-    return etag;
-  }
-
-  std::shared_ptr<Connection> connection_;
-  std::string key_;
-  std::string path_;
-  uint64_t size_ = 0;
-  std::vector<std::byte> filling_;
-  std::deque<std::vector<std::byte>> waiting_;  // full parts
-  std::vector<std::unique_ptr<Flight>> flights_;
-  std::vector<std::string> etags_;  // by part
-  std::string upload_id_;
-  std::string complete_body_;
-  std::string etag_;
-  bool completed_ = false;
-  bool finishing_ = false;
-  bool progressed_ = false;
-  std::unique_ptr<S3Call> single_, initiate_, complete_, head_;
-};
-
-// ---------------------------------------------------------------------------------------------------------------------
-
 // Calls made one after another: `next` fills in the next request, or returns false when there is none; `take` has the
 // answer.
 class S3Sequence : public Operation {
@@ -400,6 +150,8 @@ std::string Md5Base64(std::string_view text) {
 
 Status ParseS3Url(std::string_view url, S3Location* location) {
   constexpr std::string_view kScheme = "s3://";
+  // Somebody's keys, perhaps: not in a message.
+  if (url.find('@') != std::string_view::npos) return Status::Invalid("invalid url: keys belong to a user mapping");
   if (!url.starts_with(kScheme)) return Status::Invalid("invalid url \"" + std::string(url) + "\"");
   std::string_view rest = url.substr(kScheme.size());
   const size_t slash = std::min(rest.find('/'), rest.size());
@@ -431,7 +183,7 @@ Status S3Store::GetRanges(std::vector<RangeRequest> requests, size_t max_concurr
 }
 
 Status S3Store::Create(std::string_view key, std::unique_ptr<Upload>* upload) {
-  *upload = std::make_unique<S3Upload>(connection_, std::string(key));
+  *upload = MakeS3Upload(connection_, std::string(key));
   return Status::Ok();
 }
 
@@ -535,6 +287,7 @@ Status S3Store::ListUploads(std::string prefix, std::vector<UploadInfo>* uploads
     IVFREMOTE_RETURN_IF_ERROR(About("uploads of bucket \"" + connection->location.bucket + "\"", call.status()));
     const size_t skip = connection->PathOf("").size();
     UploadInfo info;
+    const auto before = std::pair(state->key_marker, state->id_marker);
     state->truncated = false;
     const bool parsed = ParseXml(call.response().text, [&](std::string_view path, std::string_view text) {
       if (path == "ListMultipartUploadsResult/Upload/Key") info.key = text.substr(std::min(skip, text.size()));
@@ -544,6 +297,8 @@ Status S3Store::ListUploads(std::string prefix, std::vector<UploadInfo>* uploads
       if (path == "ListMultipartUploadsResult/NextUploadIdMarker") state->id_marker = text;
       if (path == "ListMultipartUploadsResult/IsTruncated") state->truncated = text == "true";
     });
+    if (state->truncated && before == std::pair(state->key_marker, state->id_marker))
+      return Status::Unavailable("the store's list of uploads is cut without a marker");
     return parsed ? Status::Ok() : Status::Unavailable("the store's list is not well-formed XML");
   };
   *operation = std::make_unique<S3Sequence>(connection_, std::move(next), std::move(take));

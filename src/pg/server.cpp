@@ -130,9 +130,12 @@ struct StoreCacheEntry {
 };
 
 HTAB* store_cache;
+// Grows with every change that may concern a store.
+uint64 store_generation;
 
 // Server and user mapping changes are rare: forget all. Only marks; a store may be in use.
 void InvalidateStores(Datum, int, uint32) {
+  ++store_generation;
   HASH_SEQ_STATUS sequence;
   hash_seq_init(&sequence, store_cache);
   while (auto* entry = static_cast<StoreCacheEntry*>(hash_seq_search(&sequence))) entry->valid = false;
@@ -206,21 +209,23 @@ Held<ObjectStore>* OpenStore(const char* server_name, Oid role) {
 }
 
 ObjectStore* SessionStore(const char* server_name, Oid role) {
-  ForeignServer* server = GetOurServer(server_name);
-  StoreCacheEntry* entry = FindCachedStore(server->serverid, role);
+  StoreCacheEntry* entry = FindCachedStore(LookUpServer(server_name), role);
   if (Usable(*entry)) {
     ReportNotice(server_name, entry->store->object);
     return entry->store->object;
   }
-  const StoreSpec spec = LookUpStore(server, role);
-  MemoryContext context = AllocSetContextCreate(TopMemoryContext, "ivfremote store", ALLOCSET_SMALL_SIZES);
+  // Before anything is read: a change that comes in between makes what was read old.
+  const uint64 generation = store_generation;
+  const StoreSpec spec = LookUpStore(GetOurServer(server_name), role);
+  MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote store", ALLOCSET_SMALL_SIZES);
   Held<ObjectStore>* store = Hold<ObjectStore>(context, [&] { return NewStore(spec); });
+  MemoryContextSetParent(context, TopMemoryContext);
   if (entry->context != nullptr) MemoryContextDelete(entry->context);
   entry->context = context;
   entry->store = store;
   entry->connect_timeout_ms = settings.connect_timeout_ms;
   entry->request_timeout_ms = settings.request_timeout_ms;
-  entry->valid = !FaultsInjected();
+  entry->valid = generation == store_generation && !FaultsInjected();
   return store->object;
 }
 

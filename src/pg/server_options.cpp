@@ -117,6 +117,13 @@ void CheckServerOptionNames(List* options) {
   }
 }
 
+// Nothing after the host and port but perhaps a slash.
+bool IsBareEndpoint(const char* endpoint) {
+  const char* host = std::strstr(endpoint, "://") + 3;
+  const size_t length = std::strcspn(host, "/?#@ ");
+  return length > 0 && (host[length] == '\0' || std::strcmp(host + length, "/") == 0);
+}
+
 void ParseS3Options(List* options, ServerOptions* parsed) {
   CallCore([&] {
     S3Location location;
@@ -127,6 +134,9 @@ void ParseS3Options(List* options, ServerOptions* parsed) {
   if (parsed->endpoint[0] != '\0' && !HasScheme(parsed->endpoint, "http://") &&
       !HasScheme(parsed->endpoint, "https://"))
     ThrowInvalidValue("endpoint", parsed->endpoint, "It is http:// or https://, a host and perhaps a port.");
+  if (parsed->endpoint[0] != '\0' && !IsBareEndpoint(parsed->endpoint))
+    ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errmsg("invalid value for option \"endpoint\""),
+                    errhint("It is http:// or https://, a host and perhaps a port; keys belong to a user mapping.")));
   if (parsed->endpoint[0] == '\0' && parsed->region[0] == '\0')
     ereport(ERROR, (errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND), errmsg("option \"region\" is required"),
                     errdetail("The url \"%s\" is of a bucket in Amazon S3 unless \"endpoint\" says otherwise.",
