@@ -117,8 +117,8 @@ void S3Call::Judge() {
       // Not cut short on the way, if the store never promised more.
       const auto length = response.headers.find("content-length");
       if (length != response.headers.end() && length->second == std::to_string(exchange_->buffer_filled()))
-        return End(Status::Corrupt("the object ends after " + length->second + " of " +
-                                   std::to_string(request_.buffer.size()) + " bytes"));
+        return End(Status::Corrupt("the object ends after " + length->second + " bytes of the " +
+                                   std::to_string(request_.buffer.size()) + " asked for"));
       return TryAgainOrEnd(StatusCode::kUnavailable,
                            "HTTP " + std::to_string(status) + " with " + std::to_string(exchange_->buffer_filled()) +
                                " of " + std::to_string(request_.buffer.size()) + " bytes");
@@ -193,7 +193,8 @@ void S3Call::End(Status status) {
 }
 
 void DriveCalls(S3Store::Connection* connection, const std::vector<S3Call*>& calls, Clock::time_point deadline) {
-  for (;;) {
+  // Bytes are moved at least once, even where the deadline has passed.
+  for (bool moved = false;; moved = true) {
     const Clock::time_point now = Clock::now();
     bool any_done = false;
     bool any_left = false;
@@ -204,7 +205,7 @@ void DriveCalls(S3Store::Connection* connection, const std::vector<S3Call*>& cal
       any_left = true;
       wake = std::min(wake, call->wake());
     }
-    if (any_done || !any_left || now >= deadline) return;
+    if (any_done || !any_left || (moved && now >= deadline)) return;
     const size_t before = connection->client.finished();
     connection->client.Step(wake);
     // Nothing finished and it is not time yet: a signal came. The caller looks.

@@ -62,7 +62,6 @@ class S3Upload : public Upload {
     IVFREMOTE_RETURN_IF_ERROR(Pump());
     if (!flights_.empty() || initiate_ != nullptr) {
       // Parts move while the next one is being filled.
-      connection_->client.Step(Clock::now());
       Drive(Clock::now());
       IVFREMOTE_RETURN_IF_ERROR(Pump());
     }
