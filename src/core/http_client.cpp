@@ -259,9 +259,6 @@ void HttpClient::Finish(HttpExchange* exchange, CURLcode result) {
   const SignalsBlocked blocked;
   HttpResponse& response = exchange->response_;
   response.finished = Clock::now();
-  curl_off_t first_byte_us = 0;
-  curl_easy_getinfo(exchange->easy_, CURLINFO_STARTTRANSFER_TIME_T, &first_byte_us);
-  response.first_byte = response.started + std::chrono::microseconds(first_byte_us);
   if (result == CURLE_OK) {
     curl_easy_getinfo(exchange->easy_, CURLINFO_RESPONSE_CODE, &response.status);
   } else {

@@ -39,7 +39,6 @@ struct HttpResponse {
   std::string error;
   bool certificate_error = false;
   Clock::time_point started;
-  Clock::time_point first_byte;
   Clock::time_point finished;
 };
 
@@ -96,7 +95,6 @@ class HttpClient {
   // How many exchanges have ended so far.
   uint64_t finished() const { return finished_; }
 
-  void set_options(const HttpOptions& options) { options_ = options; }
 
  private:
   friend class HttpExchange;

@@ -61,7 +61,6 @@ class S3Call {
   Clock::time_point started() const { return started_; }
   // When Poll has something to do by itself; max() while an answer is awaited.
   Clock::time_point wake() const { return exchange_ == nullptr ? not_before_ : Clock::time_point::max(); }
-  bool waiting() const { return !done_ && exchange_ == nullptr; }
 
  private:
   void Send();

@@ -5,7 +5,6 @@
 // with full-jitter backoff and on a fresh connection. 4xx are final.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
