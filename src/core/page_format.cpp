@@ -22,10 +22,11 @@ Status CheckStreamRef(const StreamRef& ref) {
   return Status::Ok();
 }
 
-Status CheckGeneration(const PendingGeneration& generation, uint64_t next_id) {
+Status CheckGeneration(const PendingGeneration& generation, const MetaPage& meta) {
   if (generation.id == 0) return Status::Ok();
-  if (generation.id >= next_id || generation.group_count == 0 || generation.group_count > kMaxPendingGroups ||
-      generation.directory_root == kNoBlock || generation.directory_depth > 1)
+  if (generation.id >= meta.next_id || generation.group_count == 0 || generation.group_count > kMaxPendingGroups ||
+      generation.directory_root == kNoBlock || generation.directory_depth > 1 ||
+      (generation.code_kind != CodeKind::kFloat32 && (generation.code_kind != meta.code_kind || !meta.trained())))
     return Status::Corrupt("metapage has an impossible pending generation");
   return Status::Ok();
 }
@@ -85,12 +86,13 @@ Status DecodeMetaPage(Bytes payload, MetaPage* meta) {
       (meta->trained() && (meta->list_count == 0 || meta->dimensions == 0 || meta->routing_id >= meta->next_id)) ||
       std::memchr(meta->server, 0, sizeof meta->server) == nullptr)
     return Status::Corrupt("metapage has impossible fields");
-  if (meta->code_kind != CodeKind::kFloat32 || meta->bits != 32)
+  const bool undecided = meta->code_kind == CodeKind::kRabitq && meta->bits == 0 && !meta->trained();
+  if (!undecided && !IsKnownCode(static_cast<uint8_t>(meta->code_kind), meta->bits))
     return Status::Unsupported("codes this library does not know");
   IVFREMOTE_RETURN_IF_ERROR(CheckStreamRef(meta->routing));
   IVFREMOTE_RETURN_IF_ERROR(CheckStreamRef(meta->recall_curve));
-  IVFREMOTE_RETURN_IF_ERROR(CheckGeneration(meta->current, meta->next_id));
-  IVFREMOTE_RETURN_IF_ERROR(CheckGeneration(meta->sealed, meta->next_id));
+  IVFREMOTE_RETURN_IF_ERROR(CheckGeneration(meta->current, *meta));
+  IVFREMOTE_RETURN_IF_ERROR(CheckGeneration(meta->sealed, *meta));
   for (uint32_t i = 0; i < meta->segment_count; ++i) IVFREMOTE_RETURN_IF_ERROR(CheckSegment(meta->segments[i], *meta));
   return Status::Ok();
 }
@@ -182,9 +184,9 @@ bool TidMapContains(Bytes payload, uint32_t entries, Tid tid) {
   return at < end && (static_cast<uint8_t>(payload[at]) & 1 << bit % 8) != 0;
 }
 
-PendingLayout PendingLayoutFor(uint32_t dimensions) {
+PendingLayout PendingLayoutFor(const CodeFormat& format) {
   PendingLayout layout;
-  layout.code_bytes = dimensions * static_cast<uint32_t>(sizeof(float));
+  layout.code_bytes = static_cast<uint32_t>(format.RowBytes());
   layout.wide = sizeof(PendingRow) + layout.code_bytes > kPayloadBytes;
   layout.row_bytes = static_cast<uint32_t>(sizeof(PendingRow) + (layout.wide ? sizeof(StreamRef) : layout.code_bytes));
   layout.rows_per_page = static_cast<uint32_t>(kPayloadBytes / layout.row_bytes);

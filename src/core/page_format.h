@@ -75,7 +75,8 @@ struct PendingGeneration {
   uint32_t group_count = 0;   // chains
   uint32_t directory_depth = 0;
   uint32_t directory_root = kNoBlock;
-  uint32_t reserved = 0;
+  CodeKind code_kind = CodeKind::kFloat32;  // of its rows: floats while the index is untrained
+  uint8_t reserved[3] = {};
 };
 static_assert(sizeof(PendingGeneration) == 24);
 
@@ -110,7 +111,7 @@ struct MetaPage {
   uint32_t dimensions = 0;  // 0: not fixed yet
   Metric metric = Metric::kL2;
   CodeKind code_kind = CodeKind::kFloat32;
-  uint8_t bits = 32;
+  uint8_t bits = 32;  // of a coded dimension; 0: automatic, until the dimensions are known
   uint8_t reserved0 = 0;
   uint64_t rotation_seed = 0;
   Uuid index_uuid{};
@@ -128,6 +129,12 @@ struct MetaPage {
   SegmentEntry segments[kMaxSegments];
 
   bool trained() const { return routing_id != 0; }
+  // Of segments.
+  CodeFormat format() const { return {code_kind, bits, dimensions}; }
+  // Of a generation's pending rows.
+  CodeFormat FormatOf(const PendingGeneration& generation) const {
+    return generation.code_kind == CodeKind::kFloat32 ? CodeFormat{CodeKind::kFloat32, 32, dimensions} : format();
+  }
 };
 static_assert(sizeof(MetaPage) <= kPayloadBytes);
 static_assert(offsetof(MetaPage, segments) == 376);
@@ -212,7 +219,7 @@ struct PendingLayout {
 
   uint32_t RowOffset(uint32_t i) const { return i * row_bytes; }
 };
-PendingLayout PendingLayoutFor(uint32_t dimensions);
+PendingLayout PendingLayoutFor(const CodeFormat& format);
 
 // How many rows a pending page claims, checked against what fits.
 Status CheckPendingPage(const PendingLayout& layout, uint32_t used);

@@ -213,24 +213,44 @@ Status ListRanker::FeedCentroids(const RoutingRange& range, Bytes bytes) {
   return Status::Ok();
 }
 
-Status ListRanker::Best(uint32_t count, std::vector<uint32_t>* lists) {
-  if (position_ == 0 || position_ != header_.EncodedBytes()) return Status::Corrupt("routing is cut off");
-  std::vector<double> scores;
+std::vector<double> ListRanker::Scores(const ProbeRule& rule) const {
+  std::vector<double> scores = distances_;
   if (metric_ == Metric::kInnerProduct) {
     // Lists whose rows spread far along the query may hold larger products than their centroid's.
-    scores.resize(header_.list_count);
     const double spread = 2 * query_norm_ / std::sqrt(static_cast<double>(header_.dimensions));
     for (size_t i = 0; i < scores.size(); ++i) scores[i] = -products_[i] - spread * radii_[i];
-  } else {
-    scores = distances_;
+  } else if (rule.radius_weight > 0) {
+    for (size_t i = 0; i < scores.size(); ++i) scores[i] += rule.radius_weight * double{radii_[i]} * radii_[i];
   }
-  lists->resize(header_.list_count);
-  std::iota(lists->begin(), lists->end(), 0u);
+  return scores;
+}
+
+Status ListRanker::Rank(const ProbeRule& rule, uint32_t count, std::vector<RankedList>* lists) {
+  if (position_ == 0 || position_ != header_.EncodedBytes()) return Status::Corrupt("routing is cut off");
+  const std::vector<double> scores = Scores(rule);
+  std::vector<uint32_t> order(header_.list_count);
+  std::iota(order.begin(), order.end(), 0u);
   count = std::min(count, header_.list_count);
-  std::partial_sort(lists->begin(), lists->begin() + count, lists->end(), [&](uint32_t a, uint32_t b) {
-    return scores[a] != scores[b] ? scores[a] < scores[b] : a < b;
-  });
-  lists->resize(count);
+  const auto before = [&](uint32_t a, uint32_t b) { return scores[a] != scores[b] ? scores[a] < scores[b] : a < b; };
+  if (count < order.size()) std::nth_element(order.begin(), order.begin() + count, order.end(), before);
+  std::sort(order.begin(), order.begin() + count, before);
+
+  const double ratio_weight = metric_ == Metric::kInnerProduct ? 0 : rule.ratio_weight;
+  // A query on the centroid of rows that are all equal would be infinitely far, relatively, from every other list.
+  double floor = 0;
+  for (const float radius : radii_) floor += double{radius} * radius;
+  floor *= rule.radius_weight / static_cast<double>(radii_.size());
+  constexpr double kMaxLogRatio = 20;
+  lists->clear();
+  lists->reserve(count);
+  for (uint32_t j = 0; j < count; ++j) {
+    double stop = std::log1p(j);
+    if (ratio_weight > 0) {
+      const double ratio = std::max(scores[order[j]], floor) / std::max(scores[order[0]], floor);
+      stop += ratio_weight * (ratio >= 1 ? std::min(std::log(ratio), kMaxLogRatio) : 0);
+    }
+    lists->push_back({order[j], static_cast<float>(stop)});
+  }
   return Status::Ok();
 }
 

@@ -65,6 +65,21 @@ struct RoutingRange {
   uint64_t length;
 };
 
+// How lists are ranked for a query, and which of them are probed: those whose stop value is at most a threshold.
+//   L2, cosine:     score = |q - c|^2 + radius_weight radius^2;  stop value = ln(1 + j) + ratio_weight ln(s_j / s_0)
+//   inner product:  score = -(<q,c> + 2 |q| radius / sqrt(d));   stop value = ln(1 + j)
+// for the j-th best list, j from 0. With ratio_weight 0 the threshold is a number of lists.
+struct ProbeRule {
+  float radius_weight = 0;
+  float ratio_weight = 0;
+};
+inline constexpr ProbeRule kAdaptiveRule{0.3f, 4.0f};
+
+struct RankedList {
+  uint32_t list;
+  float stop;
+};
+
 // Ranks lists for one query from a routing's bytes as they come, page by page or whole: all lists, or, for a row that is
 // inserted, those of the nearest groups only.
 class ListRanker {
@@ -83,13 +98,16 @@ class ListRanker {
   Status FeedCentroids(const RoutingRange& range, Bytes bytes);
 
   // After all bytes: the best `count` lists (all, if there are fewer), best first; ties by list number.
-  Status Best(uint32_t count, std::vector<uint32_t>* lists);
+  Status Rank(const ProbeRule& rule, uint32_t count, std::vector<RankedList>* lists);
+
+  const std::vector<float>& mean() const { return mean_; }
 
   // The list for a row being inserted: the nearest of the centroids that were fed, whatever the metric.
   Status Nearest(uint32_t* list);
 
  private:
   void FeedFloats(uint64_t position, const float* values, size_t count);
+  std::vector<double> Scores(const ProbeRule& rule) const;
   // Adds the floats from `at` on of a matrix of rows to each row's squared distance (and product, if wanted).
   void Accumulate(uint64_t at, const float* values, size_t count, std::vector<double>* distances,
                   std::vector<double>* products);

@@ -22,15 +22,32 @@ double Ordered(double distance) { return std::isnan(distance) ? std::numeric_lim
 
 }  // namespace
 
-Search::Search(Metric metric, const float* query, uint32_t dimensions, const FetchPlanOptions& plan_options)
-    : query_(query, query + dimensions),
-      scorer_(metric, query_.data(), dimensions),
-      plan_options_(plan_options),
-      aligned_row_(dimensions) {}
+uint32_t ProbedLists::Find(uint32_t list) const {
+  const uint32_t* at = std::lower_bound(numbers, numbers + count, list);
+  return at != numbers + count && *at == list ? static_cast<uint32_t>(at - numbers) : count;
+}
+
+Search::Search(const SearchOptions& options, const float* query)
+    : options_(options),
+      query_(query, query + options.format.dimensions),
+      scorer_(options.metric, query_.data(), query_.size()),
+      aligned_row_(query_.size()) {
+  if (exact()) return;
+  const uint32_t padded = options.format.padded();
+  coder_ = std::make_unique<QueryCoder>(options.metric, query, options.format.dimensions, options.rotation_seed,
+                                        options.routing_mean);
+  code_scorer_ = std::make_unique<CodeScorer>(options.metric, padded, options.format.bits, options.epsilon);
+  residual_.resize(padded);
+}
+
+void Search::SetLists(const ProbedLists& lists) {
+  lists_ = lists;
+  if (!exact()) pending_.resize(lists.count);
+}
 
 uint16_t Search::AddSegment(const SegmentEntry& segment, std::vector<BlockEntry> blocks) {
   std::sort(blocks.begin(), blocks.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
-  FetchPlanOptions options = plan_options_;
+  FetchPlanOptions options = options_.plan;
   options.part_bytes = segment.part_bytes;
   // A page more costs more than a range more.
   if (segment.place == SegmentPlace::kPages) options.max_gap_bytes = 0;
@@ -85,9 +102,8 @@ Status Search::StepWave(Clock::time_point deadline) {
       failure = completion.status;
       continue;
     }
-    IVFREMOTE_RETURN_IF_ERROR(Deliver(request.segment, request.range, completion.buffer.bytes()));
+    IVFREMOTE_RETURN_IF_ERROR(TakeRange(request.segment, request.range, std::move(completion.buffer)));
     request.done = true;
-    completion.buffer = RangeBuffer();
   }
   if (outstanding_ == 0) wave_.reset();
   return failure;
@@ -103,45 +119,119 @@ std::string Search::Describe(const Segment& segment, const BlockEntry& block) co
                    block.offset - part * part_bytes, block.length);
 }
 
-Status Search::Deliver(uint16_t number, size_t range_number, Bytes bytes) {
+std::byte* Search::BufferFor(uint16_t number, size_t range) {
+  page_buffer_ = RangeBuffer(segments_[number].ranges[range].length);
+  return page_buffer_.data();
+}
+
+Status Search::Deliver(uint16_t number, size_t range) { return TakeRange(number, range, std::move(page_buffer_)); }
+
+Status Search::TakeRange(uint16_t number, size_t range_number, RangeBuffer buffer) {
   const Clock::time_point start = Clock::now();
   const Segment& segment = segments_[number];
   const PlannedRange& range = segment.ranges[range_number];
+  const Bytes bytes = buffer.bytes();
   statistics_.bytes_fetched += bytes.size();
   for (uint32_t i = range.first_block; i < range.first_block + range.block_count; ++i) {
     const BlockEntry& entry = segment.blocks[i];
     BlockView block;
-    Status status = DecodeBlock(bytes.subspan(entry.offset - range.offset, entry.length),
-                                static_cast<uint32_t>(query_.size()), entry, &block);
+    Status status = DecodeBlock(bytes.subspan(entry.offset - range.offset, entry.length), options_.format, entry, &block);
+    if (status.ok()) status = ScoreBlock(number, entry.centroid, block);
     if (!status.ok()) return Status(status.code(), status.message() + " in " + Describe(segment, entry));
-    ScoreBlock(number, block);
     statistics_.bytes_used += entry.length;
     ++statistics_.blocks;
   }
+  // Rows that come up later are named by the TIDs in here.
+  if (!exact()) kept_.push_back(std::move(buffer));
   statistics_.score_time += Clock::now() - start;
   return Status::Ok();
 }
 
-void Search::ScoreBlock(uint16_t segment, const BlockView& block) {
-  for (uint32_t i = 0; i < block.rows(); ++i)
-    Add(Ordered(scorer_.Distance(block.row(i))), block.tid(i), segment);
+Status Search::ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& block) {
   statistics_.rows_scored += block.rows();
+  if (exact()) {
+    for (uint32_t i = 0; i < block.rows(); ++i)
+      AddExact(Ordered(scorer_.Distance(block.row(i))), block.tid(i), segment);
+    return Status::Ok();
+  }
+  const uint32_t position = lists_.Find(centroid);
+  if (position == lists_.count) return Status::Corrupt("a block's codes refer to a list that is not probed");
+  ScoreCoded(position, block.coded(), segment, block.tids());
+  return Status::Ok();
 }
 
-void Search::ScorePending(Tid tid, const std::byte* row) {
-  std::memcpy(aligned_row_.data(), row, aligned_row_.size() * sizeof(float));
-  Add(Ordered(scorer_.Distance(aligned_row_.data())), tid, Candidate::kPending);
+void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids) {
+  code_scorer_->SetQuery(coder_->Residual(lists_.centroids + size_t{position} * residual_.size(), residual_.data()));
+  const size_t first = bounds_.size();
+  bounds_.resize(first + rows.rows);
+  code_scorer_->Score(rows, &bounds_[first]);
+  scored_.push_back({static_cast<uint32_t>(first), segment, tids});
+}
+
+Status Search::AddPending(Tid tid, uint32_t list, const std::byte* row) {
   ++statistics_.rows_scored;
   ++statistics_.pending_rows_scored;
+  if (exact()) {
+    std::memcpy(aligned_row_.data(), row, aligned_row_.size() * sizeof(float));
+    AddExact(Ordered(scorer_.Distance(aligned_row_.data())), tid, Candidate::kPending);
+    return Status::Ok();
+  }
+  const uint32_t position = lists_.Find(list);
+  if (position == lists_.count) return Status::Internal("a pending row's list is not probed");
+  PendingRows& rows = pending_[position];
+  rows.rows.insert(rows.rows.end(), row, row + options_.format.RowBytes());
+  rows.tids.resize(rows.tids.size() + kTidBytes);
+  StoreTid(rows.tids.data() + rows.tids.size() - kTidBytes, tid);
+  return Status::Ok();
 }
 
-void Search::StartOrder() { std::make_heap(candidates_.begin(), candidates_.end(), Farther()); }
+void Search::ScorePending() {
+  const Clock::time_point start = Clock::now();
+  for (uint32_t position = 0; position < pending_.size(); ++position) {
+    const PendingRows& pending = pending_[position];
+    const auto count = static_cast<uint32_t>(pending.tids.size() / kTidBytes);
+    if (count == 0) continue;
+    RangeBuffer rows(CodedRowsBytes(options_.format, count));
+    PutCodedRows(options_.format, pending.rows.data(), count, rows.data());
+    ScoreCoded(position, ViewCodedRows(rows.data(), count), Candidate::kPending, pending.tids.data());
+  }
+  statistics_.score_time += Clock::now() - start;
+}
+
+void Search::AddUnordered(Tid tid) { AddExact(0.0, tid, Candidate::kPending); }
+
+double Search::InOperatorUnit(float bound) const {
+  switch (options_.metric) {
+    case Metric::kL2:
+      return std::sqrt(std::max(0.0, double{bound}));
+    case Metric::kCosine:
+      return std::max(0.0, bound / 2.0);
+    case Metric::kInnerProduct:
+      break;
+  }
+  return bound;
+}
+
+void Search::StartOrder() {
+  std::make_heap(candidates_.begin(), candidates_.end(), Farther());
+  queue_.Start(std::move(bounds_));
+}
 
 bool Search::Next(Candidate* candidate) {
-  if (candidates_.empty()) return false;
-  std::pop_heap(candidates_.begin(), candidates_.end(), Farther());
-  *candidate = candidates_.back();
-  candidates_.pop_back();
+  if (!candidates_.empty()) {
+    std::pop_heap(candidates_.begin(), candidates_.end(), Farther());
+    *candidate = candidates_.back();
+    candidates_.pop_back();
+    return true;
+  }
+  uint32_t row;
+  float bound;
+  if (!queue_.Next(&row, &bound)) return false;
+  const auto rows = std::upper_bound(scored_.begin(), scored_.end(), row, [](uint32_t value, const ScoredRows& block) {
+                      return value < block.first_row;
+                    }) - 1;
+  const Tid tid = LoadTid(rows->tids + size_t{row - rows->first_row} * kTidBytes);
+  *candidate = {InOperatorUnit(bound), tid.block, tid.offset, rows->segment};
   return true;
 }
 

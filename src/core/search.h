@@ -1,4 +1,5 @@
-// One search of one index: takes blocks and pending rows as they come, and gives rows back in distance order.
+// One search of one index: takes blocks and pending rows as they come, and gives rows back in the order of their distances
+// (rows stored as floats) or of lower bounds of these (codes), for the caller to look at the rows themselves.
 //
 // It reads nothing itself. Blocks of a segment in an object store are fetched by a wave it drives step by step; blocks
 // of an embedded segment are delivered by the caller, range by range.
@@ -8,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "core/bound_queue.h"
+#include "core/coding.h"
 #include "core/distance.h"
 #include "core/fetch_plan.h"
 #include "core/object_key.h"
@@ -39,7 +42,8 @@ struct SearchStatistics {
 struct Candidate {
   static constexpr uint16_t kPending = 0xffff;
 
-  double distance;  // the operator's value
+  // In the operator's unit: the row's distance where the search is exact, else a lower bound of it.
+  double distance;
   uint32_t tid_block;
   uint16_t tid_offset;
   uint16_t segment;  // number of the search's segment, or kPending
@@ -48,10 +52,35 @@ struct Candidate {
 };
 static_assert(sizeof(Candidate) == 16);
 
+// The lists probed, ascending, and what codes of each need. Plain arrays, so that the caller may own them.
+struct ProbedLists {
+  uint32_t count = 0;
+  const uint32_t* numbers = nullptr;
+  const float* centroids = nullptr;  // [count x padded], as RotatedCentroid gives them; null for float32
+
+  // The position of `list` among the numbers, or count.
+  uint32_t Find(uint32_t list) const;
+};
+
+struct SearchOptions {
+  Metric metric = Metric::kL2;
+  CodeFormat format;
+  uint64_t rotation_seed = 0;
+  double epsilon = 0;                   // how far bounds stay below estimates, in standard errors
+  const float* routing_mean = nullptr;  // coded only
+  FetchPlanOptions plan;
+};
+
 class Search {
  public:
-  // `query` is copied.
-  Search(Metric metric, const float* query, uint32_t dimensions, const FetchPlanOptions& plan_options);
+  // `query` is copied; `options.routing_mean` need not outlive the call.
+  Search(const SearchOptions& options, const float* query);
+
+  // Before blocks or coded rows come. What it points to must outlive the search.
+  void SetLists(const ProbedLists& lists);
+
+  // Whether candidates come with exact distances, in their order; else with lower bounds, in the order of these.
+  bool exact() const { return !options_.format.coded(); }
 
   // Adds the blocks to read from one segment; returns its number. Blocks may come in any order.
   uint16_t AddSegment(const SegmentEntry& segment, std::vector<BlockEntry> blocks);
@@ -68,17 +97,20 @@ class Search {
   size_t requests_failed() const { return failed_; }
   size_t requests_in_wave() const { return in_wave_.size(); }
 
-  // Pages: the ranges the caller delivers for segment `number`, and where their bytes go.
+  // Pages: the ranges the caller delivers for segment `number`. Their bytes go into the buffer first.
   const std::vector<PlannedRange>& RangesOf(uint16_t number) const { return segments_[number].ranges; }
-  Status Deliver(uint16_t number, size_t range, Bytes bytes);
+  std::byte* BufferFor(uint16_t number, size_t range);
+  Status Deliver(uint16_t number, size_t range);
 
-  // A pending row. `row` is float32, unaligned bytes are welcome.
-  void ScorePending(Tid tid, const std::byte* row);
+  // A pending row of a probed list (any, if the search is exact), as its generation's format has it; unaligned bytes
+  // are welcome. Coded rows are scored by ScorePending.
+  Status AddPending(Tid tid, uint32_t list, const std::byte* row);
+  void ScorePending();
 
   // A live row whose distance does not matter (a NULL query).
-  void AddUnordered(Tid tid) { Add(0.0, tid, Candidate::kPending); }
+  void AddUnordered(Tid tid);
 
-  // Puts what was scored into order; then Next gives the candidates, nearest first, ties by TID. False at the end.
+  // Puts what was scored into order; then Next gives the candidates, nearest first. False at the end.
   void StartOrder();
   bool Next(Candidate* candidate);
 
@@ -97,17 +129,33 @@ class Search {
     bool done;
     RangeRequest sent;
   };
+  // Coded rows scored together: bounds_[first_row] on, TIDs where they were delivered.
+  struct ScoredRows {
+    uint32_t first_row;
+    uint16_t segment;
+    const std::byte* tids;  // kTidBytes each
+  };
+  // Coded pending rows of one list.
+  struct PendingRows {
+    std::vector<std::byte> rows;
+    std::vector<std::byte> tids;
+  };
 
   void ListRequests();
   std::string Describe(const Segment& segment, const BlockEntry& block) const;
-  void ScoreBlock(uint16_t segment, const BlockView& block);
-  void Add(double distance, Tid tid, uint16_t segment) {
+  Status TakeRange(uint16_t number, size_t range, RangeBuffer buffer);
+  Status ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& block);
+  void ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids);
+  void AddExact(double distance, Tid tid, uint16_t segment) {
     candidates_.push_back({distance, tid.block, tid.offset, segment});
   }
+  double InOperatorUnit(float bound) const;
 
+  SearchOptions options_;
   std::vector<float> query_;
   Scorer scorer_;
-  FetchPlanOptions plan_options_;
+  ProbedLists lists_;
+
   std::vector<Segment> segments_;
   std::unique_ptr<RangeWave> wave_;
   std::vector<Request> requests_;
@@ -115,8 +163,22 @@ class Search {
   std::vector<RangeCompletion> completions_;
   size_t outstanding_ = 0;
   size_t failed_ = 0;
+  RangeBuffer page_buffer_;
+
+  // Exact
   std::vector<Candidate> candidates_;
   std::vector<float> aligned_row_;
+
+  // Coded
+  std::unique_ptr<QueryCoder> coder_;
+  std::unique_ptr<CodeScorer> code_scorer_;
+  std::vector<float> residual_;
+  std::vector<RangeBuffer> kept_;  // what ScoredRows point into
+  std::vector<PendingRows> pending_;  // by position in lists_
+  std::vector<ScoredRows> scored_;
+  std::vector<float> bounds_;
+  BoundQueue queue_;
+
   SearchStatistics statistics_;
   std::vector<RequestTrace> trace_;
 };

@@ -1,5 +1,6 @@
 #include "core/segment_format.h"
 
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 
@@ -30,7 +31,8 @@ struct RawHeader {
   uint32_t list_count;
   uint64_t part_bytes;
   SegmentName name;
-  uint8_t reserved1[36];
+  uint64_t rotation_seed;
+  uint8_t reserved1[28];
   uint32_t crc;
 };
 static_assert(sizeof(RawHeader) == SegmentHeader::kBytes && sizeof(SegmentName) == 48);
@@ -45,7 +47,7 @@ struct RawBlockHeader {
   uint8_t code_kind;
   uint8_t bits;
   uint16_t reserved0;
-  uint32_t codes_offset;
+  uint32_t rows_offset;
   uint32_t tids_offset;
   uint32_t columns_offset;  // 0: no filter columns
   uint8_t reserved1[28];
@@ -98,6 +100,11 @@ Status CheckRange(const char* what, uint64_t offset, uint64_t bytes, uint64_t en
   return Status::Ok();
 }
 
+// What the rows of a block take, the TIDs apart.
+size_t BlockRowsBytes(const CodeFormat& format, uint32_t rows) {
+  return format.coded() ? CodedRowsBytes(format, rows) : rows * format.RowBytes();
+}
+
 }  // namespace
 
 void StoreTid(std::byte* to, Tid tid) {
@@ -121,6 +128,7 @@ std::vector<std::byte> EncodeSegmentHeader(const SegmentHeader& header) {
   raw.list_count = header.list_count;
   raw.part_bytes = header.part_bytes;
   raw.name = header.name;
+  raw.rotation_seed = header.rotation_seed;
   raw.crc = Crc32c(std::as_bytes(std::span(&raw, 1)).first(offsetof(RawHeader, crc)));
   return ToBytes(raw);
 }
@@ -140,7 +148,7 @@ Status DecodeSegmentHeader(Bytes bytes, SegmentHeader* header) {
   if (raw.header_bytes != SegmentHeader::kBytes || raw.dimensions == 0 || raw.dimensions > kMaxDimensions ||
       raw.metric > static_cast<uint8_t>(Metric::kCosine) || raw.list_count == 0 || raw.list_count > kMaxLists)
     return Status::Corrupt("segment has an impossible header");
-  if (raw.code_kind != static_cast<uint8_t>(CodeKind::kFloat32) || raw.bits != 32)
+  if (!IsKnownCode(raw.code_kind, raw.bits))
     return Status::Unsupported("segment has codes this library does not know");
   header->version = raw.version;
   header->required_features = raw.required_features;
@@ -152,6 +160,7 @@ Status DecodeSegmentHeader(Bytes bytes, SegmentHeader* header) {
   header->list_count = raw.list_count;
   header->part_bytes = raw.part_bytes;
   header->name = raw.name;
+  header->rotation_seed = raw.rotation_seed;
   return Status::Ok();
 }
 
@@ -252,57 +261,87 @@ Status DecodeSegmentTrailer(Bytes bytes, uint64_t segment_bytes, SegmentTrailer*
   return Status::Ok();
 }
 
-void BlockBuilder::Add(Tid tid, const float* row) {
+void PutCodedRows(const CodeFormat& format, const std::byte* rows, uint32_t count, std::byte* to) {
+  const size_t row_bytes = format.RowBytes();
+  const size_t code_bytes = row_bytes - sizeof(CodeFactors);
+  const uint32_t group_rows = GroupRows(format.bits);
+  std::byte* codes_at = to + count * sizeof(CodeFactors);
+  std::vector<std::byte> group(group_rows * code_bytes);
+  for (uint32_t first = 0; first < count; first += group_rows) {
+    const uint32_t in_group = std::min(group_rows, count - first);
+    for (uint32_t i = 0; i < in_group; ++i) {
+      const uint32_t number = first + i;
+      const auto factors = Load<CodeFactors>(rows + number * row_bytes);
+      Store(to + number * sizeof(float), factors.a);
+      Store(to + (size_t{count} + number) * sizeof(float), factors.s);
+      Store(to + (size_t{2} * count + number) * sizeof(float), factors.e);
+      std::memcpy(group.data() + i * code_bytes, rows + number * row_bytes + sizeof factors, code_bytes);
+    }
+    PackGroup(group.data(), format.padded(), format.bits, in_group, codes_at);
+    codes_at += GroupBytes(format.padded(), format.bits, in_group);
+  }
+}
+
+CodedRows ViewCodedRows(const std::byte* from, uint32_t count) {
+  const auto* a = reinterpret_cast<const float*>(from);
+  return {count, a, a + count, a + size_t{2} * count, from + size_t{count} * sizeof(CodeFactors)};
+}
+
+void BlockBuilder::Add(Tid tid, const std::byte* row) {
   assert(!full());
-  codes_.insert(codes_.end(), row, row + dimensions_);
+  rows_.insert(rows_.end(), row, row + format_.RowBytes());
   tids_.push_back(tid);
 }
 
-bool BlockBuilder::full() const {
-  return tids_.size() >= kMaxBlockRows || codes_.size() * sizeof(float) >= kMaxBlockBytes;
-}
+bool BlockBuilder::full() const { return tids_.size() >= kMaxBlockRows || rows_.size() >= kMaxBlockBytes; }
 
 std::vector<std::byte> BlockBuilder::Finish(uint32_t list, uint32_t centroid) {
-  const size_t codes_bytes = codes_.size() * sizeof(float);
   RawBlockHeader raw{};
   raw.magic = kBlockMagic;
   raw.rows = rows();
   raw.list = list;
   raw.centroid = centroid;
-  raw.dimensions = dimensions_;
-  raw.code_kind = static_cast<uint8_t>(CodeKind::kFloat32);
-  raw.bits = 32;
-  raw.codes_offset = kBlockHeaderBytes;
-  raw.tids_offset = static_cast<uint32_t>(kBlockHeaderBytes + codes_bytes);
+  raw.dimensions = format_.dimensions;
+  raw.code_kind = static_cast<uint8_t>(format_.kind);
+  raw.bits = static_cast<uint8_t>(format_.bits);
+  raw.rows_offset = kBlockHeaderBytes;
+  raw.tids_offset = static_cast<uint32_t>(kBlockHeaderBytes + BlockRowsBytes(format_, rows()));
   std::vector<std::byte> bytes(AlignUp(raw.tids_offset + tids_.size() * kTidBytes, kBlockAlignment));
   Store(bytes.data(), raw);
-  std::memcpy(bytes.data() + raw.codes_offset, codes_.data(), codes_bytes);
-  std::byte* out = bytes.data() + raw.tids_offset;
-  for (size_t i = 0; i < tids_.size(); ++i) StoreTid(out + i * kTidBytes, tids_[i]);
-  codes_.clear();
+  std::byte* at = bytes.data() + raw.rows_offset;
+  if (format_.coded())
+    PutCodedRows(format_, rows_.data(), rows(), at);
+  else
+    std::copy(rows_.begin(), rows_.end(), at);
+  at = bytes.data() + raw.tids_offset;
+  for (const Tid& tid : tids_) {
+    StoreTid(at, tid);
+    at += kTidBytes;
+  }
+  rows_.clear();
   tids_.clear();
   return bytes;
 }
 
-Status DecodeBlock(Bytes bytes, uint32_t dimensions, const BlockEntry& entry, BlockView* view) {
+Status DecodeBlock(Bytes bytes, const CodeFormat& format, const BlockEntry& entry, BlockView* view) {
   if (bytes.size() != entry.length || bytes.size() < kBlockHeaderBytes)
     return Status::Corrupt("block has the wrong length");
   if (Crc32c(bytes) != entry.crc) return Status::Corrupt("checksum mismatch");
   const auto raw = Load<RawBlockHeader>(bytes.data());
   if (raw.magic != kBlockMagic) return Status::Corrupt("not a block of a segment");
-  if (raw.code_kind != static_cast<uint8_t>(CodeKind::kFloat32) || raw.bits != 32)
-    return Status::Unsupported("block has codes this library does not know");
+  if (!IsKnownCode(raw.code_kind, raw.bits)) return Status::Unsupported("block has codes this library does not know");
   if (raw.rows != entry.rows || raw.list != entry.list || raw.centroid != entry.centroid ||
-      raw.dimensions != dimensions)
+      CodeFormat{static_cast<CodeKind>(raw.code_kind), raw.bits, raw.dimensions} != format)
     return Status::Corrupt("block is not the one its directory describes");
-  const uint64_t codes_end = raw.codes_offset + uint64_t{raw.rows} * raw.dimensions * sizeof(float);
+  if (raw.rows > kMaxBlockRows) return Status::Corrupt("block has an impossible header");
+  const uint64_t rows_end = raw.rows_offset + BlockRowsBytes(format, raw.rows);
   const uint64_t tids_end = raw.tids_offset + uint64_t{raw.rows} * kTidBytes;
-  if (raw.codes_offset < kBlockHeaderBytes || raw.codes_offset % alignof(float) != 0 || codes_end > bytes.size() ||
+  if (raw.rows_offset < kBlockHeaderBytes || raw.rows_offset % alignof(float) != 0 || rows_end > bytes.size() ||
       raw.tids_offset < kBlockHeaderBytes || tids_end > bytes.size())
     return Status::Corrupt("block has an impossible header");
   view->rows_ = raw.rows;
   view->dimensions_ = raw.dimensions;
-  view->codes_ = reinterpret_cast<const float*>(bytes.data() + raw.codes_offset);
+  view->rows_at_ = bytes.data() + raw.rows_offset;
   view->tids_ = bytes.data() + raw.tids_offset;
   return Status::Ok();
 }

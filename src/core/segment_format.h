@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "core/code_format.h"
+#include "core/code_scorer.h"
 #include "core/object_key.h"
 #include "core/status.h"
 #include "core/types.h"
@@ -48,6 +50,9 @@ struct SegmentHeader {
   uint32_t list_count = 0;  // list numbers are below this
   SegmentName name{};
   uint64_t part_bytes = 0;
+  uint64_t rotation_seed = 0;  // of the codes
+
+  CodeFormat format() const { return {code_kind, bits, dimensions}; }
 };
 
 std::vector<std::byte> EncodeSegmentHeader(const SegmentHeader& header);
@@ -116,13 +121,23 @@ std::vector<std::byte> EncodeSegmentTrailer(const SegmentTrailer& trailer);
 // `segment_bytes` is the logical end of the segment, the trailer included.
 Status DecodeSegmentTrailer(Bytes bytes, uint64_t segment_bytes, SegmentTrailer* trailer);
 
+// What coded rows take in a block, the TIDs apart: a [rows] | s [rows] | e [rows] | codes in groups (code.h).
+constexpr size_t CodedRowsBytes(const CodeFormat& format, uint32_t rows) {
+  return rows * sizeof(CodeFactors) + GroupedBytes(format.padded(), format.bits, rows);
+}
+// Lays out `count` rows (RowBytes each, one after the other) so; `to` is aligned for float.
+void PutCodedRows(const CodeFormat& format, const std::byte* rows, uint32_t count, std::byte* to);
+CodedRows ViewCodedRows(const std::byte* from, uint32_t count);
+
 // Collects the rows of one block:
-// header (64) | codes, row-major float32 | TIDs, 6 bytes each | zeros up to a multiple of 64.
+//   float32: header (64) | rows, row-major | TIDs, 6 bytes each | zeros up to a multiple of 64
+//   RaBitQ:  header (64) | coded rows | TIDs | zeros
 class BlockBuilder {
  public:
-  explicit BlockBuilder(uint32_t dimensions) : dimensions_(dimensions) {}
+  explicit BlockBuilder(const CodeFormat& format) : format_(format) {}
 
-  void Add(Tid tid, const float* row);
+  // `row` is CodeFormat::RowBytes() long.
+  void Add(Tid tid, const std::byte* row);
   bool empty() const { return tids_.empty(); }
   uint32_t rows() const { return static_cast<uint32_t>(tids_.size()); }
   // Whether the next row belongs into another block.
@@ -131,8 +146,8 @@ class BlockBuilder {
   std::vector<std::byte> Finish(uint32_t list, uint32_t centroid);
 
  private:
-  uint32_t dimensions_;
-  std::vector<float> codes_;
+  CodeFormat format_;
+  std::vector<std::byte> rows_;
   std::vector<Tid> tids_;
 };
 
@@ -140,19 +155,23 @@ class BlockBuilder {
 class BlockView {
  public:
   uint32_t rows() const { return rows_; }
-  const float* row(uint32_t i) const { return codes_ + size_t{i} * dimensions_; }
+  // Float32 only.
+  const float* row(uint32_t i) const { return reinterpret_cast<const float*>(rows_at_) + size_t{i} * dimensions_; }
+  // RaBitQ only.
+  CodedRows coded() const { return ViewCodedRows(rows_at_, rows_); }
+  const std::byte* tids() const { return tids_; }  // kTidBytes each
   Tid tid(uint32_t i) const { return LoadTid(tids_ + size_t{i} * kTidBytes); }
 
  private:
-  friend Status DecodeBlock(Bytes, uint32_t, const BlockEntry&, BlockView*);
+  friend Status DecodeBlock(Bytes, const CodeFormat&, const BlockEntry&, BlockView*);
   uint32_t rows_ = 0;
   uint32_t dimensions_ = 0;
-  const float* codes_ = nullptr;
+  const std::byte* rows_at_ = nullptr;
   const std::byte* tids_ = nullptr;
 };
 
 // Checks the checksum, then that the block is the one `entry` describes. `bytes` must be aligned for float and outlive
-// the view.
-Status DecodeBlock(Bytes bytes, uint32_t dimensions, const BlockEntry& entry, BlockView* view);
+// the view; RangeBuffer::kSlack bytes after them must be readable.
+Status DecodeBlock(Bytes bytes, const CodeFormat& format, const BlockEntry& entry, BlockView* view);
 
 }  // namespace ivfremote

@@ -8,7 +8,7 @@
 namespace ivfremote {
 
 SegmentWriter::SegmentWriter(const SegmentHeader& header, const Routing* routing)
-    : header_(header), routing_(routing), block_(header.dimensions) {
+    : header_(header), routing_(routing), block_(header.format()) {
   directory_.lists.resize(header.list_count);
 }
 
@@ -36,7 +36,7 @@ uint64_t SegmentWriter::EmitRun(const std::vector<std::byte>& run) {
   return offset;
 }
 
-Status SegmentWriter::Add(uint32_t list, Tid tid, const float* row) {
+Status SegmentWriter::Add(uint32_t list, Tid tid, const std::byte* row) {
   if (finished_ || list < list_ || list >= header_.list_count)
     return Status::Internal("rows of list " + std::to_string(list) + " come out of order");
   if (end_ == 0) {

@@ -22,8 +22,8 @@ class SegmentWriter {
   // `routing` must outlive the writer.
   SegmentWriter(const SegmentHeader& header, const Routing* routing);
 
-  // Lists must not decrease.
-  Status Add(uint32_t list, Tid tid, const float* row);
+  // Lists must not decrease. `row` is CodeFormat::RowBytes() long.
+  Status Add(uint32_t list, Tid tid, const std::byte* row);
   // Writes what follows the last row. Nothing may be added after.
   Status Finish();
 

@@ -21,7 +21,7 @@ inline constexpr uint32_t kMaxLists = 1048576;
 
 // Stored in segments and on pages: never renumber.
 enum class Metric : uint8_t { kL2 = 0, kInnerProduct = 1, kCosine = 2 };
-enum class CodeKind : uint8_t { kFloat32 = 0 };
+enum class CodeKind : uint8_t { kFloat32 = 0, kRabitq = 1 };
 
 // A heap tuple's address, as Postgres numbers it: block from 0, offset from 1.
 struct Tid {

@@ -1,0 +1,252 @@
+#include "core/calibration.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/coding.h"
+#include "core/distance.h"
+#include "core/little_endian.h"
+#include "core/object_store.h"
+#include "core/segment_format.h"
+
+namespace ivfremote {
+namespace {
+
+constexpr double kMaxOperations = 4e10;  // of all products, if 400 queries allow it
+constexpr size_t kLevels = std::size(kCurveNeighbours);
+// The neighbours of all queries are kept to the 100th, of some to the last level.
+constexpr size_t kManyNeighbours = 100;
+constexpr size_t kDeepQueries = 100;
+constexpr size_t kLossQueries = 200;
+constexpr size_t kLossNeighbours = 10;
+constexpr size_t kBatchRows = 128;
+// Lists ranked beyond are probed by no threshold but infinity.
+constexpr uint32_t kMaxRankedLists = 8192;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+}  // namespace
+
+uint32_t CalibrationQueries(double rows, uint32_t dimensions) {
+  return static_cast<uint32_t>(
+      std::min(rows, std::clamp(kMaxOperations / (2.0 * rows * dimensions), 400.0, 1000.0)));
+}
+
+Calibration::Calibration(const CalibrationOptions& options, const Routing* routing, std::vector<float> queries,
+                         std::vector<Tid> tids)
+    : options_(options), routing_(routing), raw_(std::move(queries)), centred_(raw_), tids_(std::move(tids)) {
+  const size_t d = routing->dimensions;
+  queries_.resize(raw_.size() / d);
+  thresholds_.assign(queries_.size(), kInfinity);
+  list_rows_.resize(routing->list_count());
+  for (size_t i = 0; i < queries_.size(); ++i) {
+    Query& query = queries_[i];
+    query.capacity = i < kDeepQueries ? kCurveNeighbours[kLevels - 1] : kManyNeighbours;
+    float* vector = &centred_[i * d];
+    if (options.metric == Metric::kInnerProduct) {
+      query.score_offset = -InnerProduct(vector, routing->mean.data(), d);
+    } else {
+      for (size_t j = 0; j < d; ++j) vector[j] -= routing->mean[j];
+      query.score_offset = SquaredNorm(vector, d);
+    }
+  }
+}
+
+void Calibration::Add(const float* centred, size_t n, const uint32_t* lists, const Tid* tids,
+                      const std::byte* codes) {
+  const size_t d = routing_->dimensions;
+  const size_t count = queries_.size();
+  const bool product = options_.metric == Metric::kInnerProduct;
+  const size_t row_bytes = options_.format.RowBytes();
+  products_.resize(count * kBatchRows);
+  float norms[kBatchRows] = {};
+  for (size_t first = 0; first < n; first += kBatchRows) {
+    const size_t rows = std::min(kBatchRows, n - first);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(count), static_cast<int>(rows),
+                static_cast<int>(d), product ? -1.0f : -2.0f, centred_.data(), static_cast<int>(d),
+                centred + first * d, static_cast<int>(d), 0.0f, products_.data(), static_cast<int>(rows));
+    for (size_t i = 0; i < rows; ++i) {
+      ++list_rows_[lists[first + i]];
+      if (!product) norms[i] = static_cast<float>(SquaredNorm(centred + (first + i) * d, d));
+    }
+    for (size_t q = 0; q < count; ++q) {
+      const float* scores = &products_[q * rows];
+      for (size_t i = 0; i < rows; ++i) {
+        // False for what is not a number.
+        if (!(scores[i] + norms[i] < thresholds_[q])) continue;
+        const size_t row = first + i;
+        if (!tids_.empty() && tids_[q] == tids[row]) continue;
+        Offer(&queries_[q], scores[i] + norms[i], lists[row], codes + row * row_bytes);
+        if (queries_[q].neighbours.size() == queries_[q].capacity)
+          thresholds_[q] = queries_[q].neighbours.front().score;
+      }
+    }
+  }
+}
+
+void Calibration::Offer(Query* query, float score, uint32_t list, const std::byte* row) {
+  if (query->neighbours.size() == query->capacity) {
+    std::pop_heap(query->neighbours.begin(), query->neighbours.end());
+    query->neighbours.back() = {score, list};
+  } else {
+    query->neighbours.push_back({score, list});
+  }
+  std::push_heap(query->neighbours.begin(), query->neighbours.end());
+
+  if (!options_.format.coded() || query - queries_.data() >= static_cast<ptrdiff_t>(kLossQueries)) return;
+  auto& nearest = query->nearest;
+  if (nearest.size() == kLossNeighbours) {
+    if (score >= nearest.front().score) return;
+    std::pop_heap(nearest.begin(), nearest.end());
+    nearest.pop_back();
+  }
+  nearest.push_back({score, list, {row, row + options_.format.RowBytes()}});
+  std::push_heap(nearest.begin(), nearest.end());
+}
+
+Status Calibration::Step(Clock::time_point deadline, bool* done) {
+  if (encoded_routing_.empty()) encoded_routing_ = routing_->Encode();
+  do {
+    if (ranked_ < queries_.size()) IVFREMOTE_RETURN_IF_ERROR(RankQuery(ranked_++));
+  } while (ranked_ < queries_.size() && Clock::now() < deadline);
+  *done = ranked_ == queries_.size();
+  if (*done) Finish();
+  return Status::Ok();
+}
+
+Status Calibration::RankQuery(size_t number) {
+  Query& query = queries_[number];
+  std::sort_heap(query.neighbours.begin(), query.neighbours.end());
+  ListRanker ranker(options_.metric, &raw_[number * routing_->dimensions], routing_->dimensions);
+  IVFREMOTE_RETURN_IF_ERROR(ranker.Feed(encoded_routing_));
+  std::vector<RankedList> lists;
+  const uint32_t count = std::min(routing_->list_count(), kMaxRankedLists);
+  IVFREMOTE_RETURN_IF_ERROR(ranker.Rank(ProbeRule(), count, &lists));
+  Rank(lists, query, &fixed_.emplace_back());
+  if (options_.metric == Metric::kInnerProduct) return Status::Ok();
+  IVFREMOTE_RETURN_IF_ERROR(ranker.Rank(kAdaptiveRule, count, &lists));
+  Rank(lists, query, &adaptive_.emplace_back());
+  return Status::Ok();
+}
+
+void Calibration::Rank(const std::vector<RankedList>& lists, const Query& query, Ranking* ranking) const {
+  std::vector<float> stop_of(routing_->list_count(), kInfinity);
+  double rows = 0;
+  for (const RankedList& ranked : lists) {
+    stop_of[ranked.list] = ranked.stop;
+    rows += static_cast<double>(list_rows_[ranked.list]);
+    ranking->stops.push_back(ranked.stop);
+    ranking->rows.push_back(static_cast<float>(rows));
+  }
+  ranking->found_at.resize(kLevels);
+  for (size_t level = 0; level < kLevels; ++level) {
+    if (kCurveNeighbours[level] > query.capacity) break;
+    const size_t k = std::min<size_t>(kCurveNeighbours[level], query.neighbours.size());
+    for (size_t i = 0; i < k; ++i) ranking->found_at[level].push_back(stop_of[query.neighbours[i].list]);
+    std::sort(ranking->found_at[level].begin(), ranking->found_at[level].end());
+  }
+}
+
+// The share of the nearest rows whose bound lies beyond the last of them: a scan that asks for as many never looks at
+// these.
+double Calibration::MeasureBoundLoss() const {
+  if (!options_.format.coded()) return 0;
+  const uint32_t d = routing_->dimensions;
+  const uint32_t padded = options_.format.padded();
+  const uint32_t bits = options_.format.bits;
+  const float* mean = routing_->mean.data();
+  RotatedCentroid rotate(options_.metric, d, options_.rotation_seed, mean);
+  CodeScorer scorer(options_.metric, padded, bits, options_.epsilon);
+  std::vector<float> centroid(padded);
+  std::vector<float> y(padded);
+  std::vector<std::byte> group(GroupBytes(padded, bits, 1) + RangeBuffer::kSlack);
+  size_t seen = 0;
+  size_t lost = 0;
+  for (size_t i = 0; i < std::min(queries_.size(), kLossQueries); ++i) {
+    const Query& query = queries_[i];
+    if (query.nearest.size() < kLossNeighbours) continue;
+    const QueryCoder coder(options_.metric, &raw_[i * d], d, options_.rotation_seed, mean);
+    const double farthest = query.nearest.front().score + query.score_offset;
+    for (const CodedNeighbour& neighbour : query.nearest) {
+      rotate.Rotate(&routing_->centroids[size_t{neighbour.list} * d], centroid.data());
+      scorer.SetQuery(coder.Residual(centroid.data(), y.data()));
+      const auto factors = Load<CodeFactors>(neighbour.row.data());
+      PackGroup(neighbour.row.data() + sizeof factors, padded, bits, 1, group.data());
+      float bound;
+      scorer.Score({1, &factors.a, &factors.s, &factors.e, group.data()}, &bound);
+      ++seen;
+      // Scores are float32 products: equal up to their rounding is not beyond.
+      if (bound > farthest + 1e-4 * std::abs(farthest)) ++lost;
+    }
+  }
+  return seen == 0 ? 0 : static_cast<double>(lost) / static_cast<double>(seen);
+}
+
+CurvePoint Calibration::Solve(const std::vector<Ranking>& rankings, size_t level, float recall) const {
+  const auto count_up_to = [](const std::vector<float>& values, float threshold) {
+    return static_cast<size_t>(std::upper_bound(values.begin(), values.end(), threshold) - values.begin());
+  };
+  // What the bound loses has to be made up for by more lists; but not all of it can be.
+  const double wanted = std::min(recall / (1.0 - curve_.bound_loss), std::max<double>(recall, 1 - (1 - recall) / 4.0));
+  const auto reaches = [&](float threshold) {
+    double sum = 0;
+    double squares = 0;
+    double queries = 0;
+    for (const Ranking& ranking : rankings) {
+      const auto& found_at = ranking.found_at[level];
+      if (found_at.empty()) continue;
+      const double share = static_cast<double>(count_up_to(found_at, threshold)) / static_cast<double>(found_at.size());
+      sum += share;
+      squares += share * share;
+      ++queries;
+    }
+    if (queries == 0) return false;
+    const double mean = sum / queries;
+    const double variance = std::max(0.0, squares / queries - mean * mean);
+    return mean - std::sqrt(variance / queries) >= wanted;
+  };
+  float high = 0;
+  for (const Ranking& ranking : rankings)
+    for (const float stop : ranking.found_at[level])
+      if (std::isfinite(stop)) high = std::max(high, stop);
+  CurvePoint point{kCurveNeighbours[level], recall, kInfinity, 0, 0, 0};
+  if (reaches(high)) {
+    float low = 0;
+    for (int i = 0; i < 20; ++i) {
+      const float middle = (low + high) / 2;
+      (reaches(middle) ? high : low) = middle;
+    }
+    point.stop = high;
+  }
+  double lists = 0;
+  double rows = 0;
+  for (const Ranking& ranking : rankings) {
+    const size_t probed = std::max<size_t>(count_up_to(ranking.stops, point.stop), 1);
+    lists += static_cast<double>(std::isinf(point.stop) ? routing_->list_count() : probed);
+    rows += ranking.rows[probed - 1];
+  }
+  const auto queries = static_cast<double>(rankings.size());
+  point.lists = static_cast<float>(lists / queries);
+  point.rows = static_cast<float>(rows / queries);
+  point.bytes = point.rows * static_cast<float>(options_.format.RowBytes() + kTidBytes) +
+                point.lists * static_cast<float>(kBlockAlignment);
+  return point;
+}
+
+void Calibration::Finish() {
+  curve_.queries = static_cast<uint32_t>(queries_.size());
+  curve_.bound_loss = static_cast<float>(MeasureBoundLoss());
+  constexpr size_t kTen = 1;
+  static_assert(kCurveNeighbours[kTen] == 10);
+  const std::vector<Ranking>* rankings = &fixed_;
+  if (!adaptive_.empty() && Solve(adaptive_, kTen, 0.95f).rows < Solve(fixed_, kTen, 0.95f).rows) {
+    rankings = &adaptive_;
+    curve_.rule = kAdaptiveRule;
+  }
+  for (size_t level = 0; level < kLevels; ++level)
+    for (const float recall : kCurveRecalls) curve_.points.push_back(Solve(*rankings, level, recall));
+}
+
+}  // namespace ivfremote

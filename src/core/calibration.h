@@ -1,0 +1,90 @@
+// Finds the recall curve of an index: for sample queries the true neighbours among all rows, and in which list each is.
+//
+// All rows pass by once, in batches, and are compared with all queries by matrix products; of each query the nearest
+// are kept. In the end the lists are ranked for each query: a neighbour is found at a threshold if its list's stop value
+// is at most that. The threshold of a target is the least whose mean recall, less one standard error, reaches it. A
+// query that is a row of the table is not its own neighbour. docs/decisions has why.
+#pragma once
+
+#include <vector>
+
+#include "core/code_format.h"
+#include "core/recall_curve.h"
+#include "core/routing.h"
+
+namespace ivfremote {
+
+struct CalibrationOptions {
+  Metric metric = Metric::kL2;
+  CodeFormat format;
+  uint64_t rotation_seed = 0;
+  double epsilon = 1.9;
+};
+
+// How many queries an index of `rows` rows is calibrated with: 400 to 1000, as the products cost.
+uint32_t CalibrationQueries(double rows, uint32_t dimensions);
+
+class Calibration {
+ public:
+  // `queries` is [n x dimensions], in routing space; `tids` their rows', to leave them out (empty: they are none).
+  // `routing` must outlive the calibration; its radii are used from the first Step on only.
+  Calibration(const CalibrationOptions& options, const Routing* routing, std::vector<float> queries,
+              std::vector<Tid> tids);
+
+  // The next rows: centred (routing space less the mean), their lists and their codes (RowBytes each).
+  void Add(const float* centred, size_t n, const uint32_t* lists, const Tid* tids, const std::byte* codes);
+
+  // After all rows: ranks the lists for one query after the other. Not done before all have been.
+  Status Step(Clock::time_point deadline, bool* done);
+  RecallCurve TakeCurve() { return std::move(curve_); }
+
+ private:
+  struct Neighbour {
+    float score;  // squared L2 or negative product, up to a constant of the query
+    uint32_t list;
+    friend bool operator<(const Neighbour& a, const Neighbour& b) { return a.score < b.score; }
+  };
+  // One of the few nearest of a query, with its code: for the loss by the bound.
+  struct CodedNeighbour {
+    float score;
+    uint32_t list;
+    std::vector<std::byte> row;
+    friend bool operator<(const CodedNeighbour& a, const CodedNeighbour& b) { return a.score < b.score; }
+  };
+  struct Query {
+    size_t capacity;
+    std::vector<Neighbour> neighbours;  // a heap, farthest first; sorted by Step
+    std::vector<CodedNeighbour> nearest;
+    double score_offset;                // score + this: squared L2, or negative product
+  };
+  // What one rule makes of one query.
+  struct Ranking {
+    std::vector<float> stops;  // of the lists, ascending
+    std::vector<float> rows;   // in the lists up to here
+    std::vector<std::vector<float>> found_at;  // for each k of kCurveNeighbours: the neighbours' stop values, ascending
+  };
+
+  void Offer(Query* query, float score, uint32_t list, const std::byte* row);
+  Status RankQuery(size_t number);
+  void Rank(const std::vector<RankedList>& lists, const Query& query, Ranking* ranking) const;
+  double MeasureBoundLoss() const;
+  CurvePoint Solve(const std::vector<Ranking>& rankings, size_t level, float recall) const;
+  void Finish();
+
+  CalibrationOptions options_;
+  const Routing* routing_;
+  std::vector<float> raw_;       // queries in routing space
+  std::vector<float> centred_;   // what rows are multiplied with
+  std::vector<Tid> tids_;
+  std::vector<Query> queries_;
+  std::vector<float> thresholds_;  // of each query: scores from here on are of no interest
+  std::vector<uint64_t> list_rows_;
+  std::vector<float> products_;
+  std::vector<std::byte> encoded_routing_;
+  std::vector<Ranking> adaptive_;
+  std::vector<Ranking> fixed_;
+  size_t ranked_ = 0;
+  RecallCurve curve_;
+};
+
+}  // namespace ivfremote
