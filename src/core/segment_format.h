@@ -122,7 +122,7 @@ std::vector<std::byte> EncodeSegmentTrailer(const SegmentTrailer& trailer);
 Status DecodeSegmentTrailer(Bytes bytes, uint64_t segment_bytes, SegmentTrailer* trailer);
 
 // What coded rows take in a block, the TIDs apart: a [rows] | s [rows] | e [rows] | codes in groups (code.h).
-constexpr size_t CodedRowsBytes(const CodeFormat& format, uint32_t rows) {
+inline size_t CodedRowsBytes(const CodeFormat& format, uint32_t rows) {
   return rows * sizeof(CodeFactors) + GroupedBytes(format.padded(), format.bits, rows);
 }
 // Lays out `count` rows (RowBytes each, one after the other) so; `to` is aligned for float.
