@@ -112,6 +112,20 @@ for my $server ('path_http', 'virtual_https')
 	$front->fault;
 }
 
+# What arrives while local rows are scored does not wait for their end: a request has ended when somebody looks.
+$node->safe_psql('postgres', q{
+CREATE TABLE mixed AS SELECT * FROM few;
+CREATE INDEX mixed_idx ON mixed USING ivfremote (v) WITH (flush_threshold = 1, lists = 5, server = 'path_http');
+INSERT INTO mixed SELECT id + 100000 * n, v FROM items, generate_series(1, 8) n});
+my ($requests, $first_ms, $score_ms) = split /\|/, $node->safe_psql('postgres', q{
+SET enable_seqscan = off; SET ivfremote.probes = 5;
+SELECT FROM mixed ORDER BY v <-> point(3, 100) LIMIT 1;
+SELECT FROM mixed ORDER BY v <-> point(3, 100) LIMIT 1;
+SELECT requests, (SELECT min(end_ms - start_ms) FROM ivfremote_last_scan_requests()), score_ms FROM ivfremote_last_scan()}) =~ s/^\n+//r;
+is($requests, 1, 'pending rows beside a segment: one request');
+note("the answer came after $first_ms ms, scoring took $score_ms ms");
+cmp_ok($first_ms, '<', $score_ms / 2, 'pending rows beside a segment: the answer is taken while they are scored');
+
 # A store that knows no conditional writes gets the object without the condition
 add_s3_server($node, 'refusing', $store, 'items/refusing', endpoint => $front->endpoint('faulty_http'));
 $front->clear_log;
