@@ -127,8 +127,7 @@ BlockNumber ScorePendingPage(IndexSearch* search, const PendingGeneration& gener
   LookAtWave(search);
   PageCopy page;
   CopyPage(search->index, block, PageKind::kPending, generation.id, &page);
-  if (page.special.used > layout.rows_per_page)
-    ThrowCorruptIndex(search->index, block, "pending page claims too many rows");
+  CheckPendingRows(search->index, block, layout, page.special.used);
   for (uint32_t i = 0; i < page.special.used; ++i) {
     const std::byte* at = page.payload + layout.RowOffset(i);
     PendingRow row;
