@@ -154,6 +154,17 @@ for my $server ('path_http', 'virtual_https')
 	is($node->safe_psql('postgres', qq{SELECT count(*) FILTER (WHERE NOT ok), count(*), count(hint) FROM ivfremote_check_server('$server')}), "0|${\scalar @checks}|0", "$server: all checks are ok");
 	like($said, qr/^\Q$_\E\|t\|/m, "$server: check $_") for @checks;
 }
+# A distant store: it has not been told of the end of an upload when that is destroyed
+$front->fault(delay => 400, method => 'DELETE', match => 'uploadId=');
+is($node->safe_psql('postgres', q{SELECT ok, detail, hint FROM ivfremote_check_server('path_http') WHERE "check" = 'abort'}), 't|an unfinished upload leaves nothing|', 'a distant store: uploads can be aborted');
+$front->fault(p403 => 100, method => 'DELETE', match => 'uploadId=');
+like($node->safe_psql('postgres', q{SELECT ok, detail, hint FROM ivfremote_check_server('path_http') WHERE "check" = 'abort'}), qr/^f\|.*HTTP 403.*\|Let the keys abort multipart uploads/, 'keys that may not abort uploads');
+$front->fault;
+for my $upload (join('', $store->request('GET', '/items?uploads=')) =~ m{<Upload>(.*?)</Upload>}gs)
+{
+	my ($key, $id) = $upload =~ m{<Key>([^<]*).*<UploadId>([^<]*)}s;
+	$store->request('DELETE', "/items/$key?uploadId=$id");
+}
 is(scalar(grep { /check/ } $store->objects('items')), 0, 'checks leave no object');
 is(join(' ', $store->uploads('items')), '', 'checks leave no upload');
 $node->safe_psql('postgres', q{CREATE ROLE other LOGIN; CREATE ROLE owner LOGIN; GRANT EXECUTE ON FUNCTION ivfremote_check_server TO owner; ALTER SERVER temporary OWNER TO owner});
