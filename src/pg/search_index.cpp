@@ -236,6 +236,10 @@ const char* QualifiedName(Relation index) {
                               "all its data.",
                               QualifiedName(search->index))));
     case StatusCode::kDenied:
+      if (std::strstr(error.message, "RequestTimeTooSkewed") != nullptr)
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("server \"%s\" refused access to index \"%s\"", server, name),
+                        errdetail_internal("%s", error.message), errhint("Set the clock of this machine.")));
       ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                       errmsg("server \"%s\" refused access to index \"%s\"", server, name),
                       errdetail("%s; with the user mapping of role \"%s\" (owner of the index), else of PUBLIC.",
