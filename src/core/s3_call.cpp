@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
+#include <ctime>
 
 #include "core/xml.h"
 
@@ -52,6 +54,16 @@ std::string S3Store::Connection::PathOf(std::string_view key) const {
   std::string path = location.prefix;
   if (!path.empty()) path += '/';
   return path.append(key);
+}
+
+bool S3Store::Connection::CompareClocks(const HttpResponse& answer, double* ahead_s, std::string* text) const {
+  const auto date = answer.headers.find("date");
+  const time_t theirs = date == answer.headers.end() ? -1 : curl_getdate(date->second.c_str(), nullptr);
+  if (theirs == -1) return false;
+  *ahead_s = std::difftime(std::chrono::system_clock::to_time_t(environment.wall_clock()), theirs);
+  *text = "this clock is " + std::to_string(std::lround(std::abs(*ahead_s))) + " s " +
+          (*ahead_s < 0 ? "behind" : "ahead of") + " the store's";
+  return true;
 }
 
 const HttpResponse& S3Call::response() const {
@@ -145,8 +157,13 @@ void S3Call::Judge() {
         return End(Status::Denied(what));
       return End(Status::Unavailable(what));
     case 401:
-    case 403:
+    case 403: {
+      double ahead_s;
+      std::string clocks;
+      if (code == "RequestTimeTooSkewed" && connection_->CompareClocks(response, &ahead_s, &clocks))
+        what += " (" + clocks + ")";
       return End(Status::Denied(what));
+    }
     case 404:
       // Not the object: the whole place is missing.
       if (code == "NoSuchBucket") return End(Status::Unavailable(what));

@@ -22,6 +22,9 @@ class S3Store::Connection {
   // The object's path within the bucket: prefix and key.
   std::string PathOf(std::string_view key) const;
 
+  // How far this machine's clock is ahead of the store's, and in words; false if the answer has no date.
+  bool CompareClocks(const HttpResponse& answer, double* ahead_s, std::string* text) const;
+
   HttpClient client;
   S3Location location;
   RetryPolicy retry;

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <ctime>
 
 #include "core/range_text.h"
 #include "core/s3_call.h"
@@ -345,13 +344,11 @@ Status S3Store::CheckTransport(InterruptCheck interrupted, std::vector<CheckResu
                       !https ? "not used: http sends rows in the clear" : connected ? "certificate verified" : response.error,
                       connected ? "" : "Set ca_file of the server to the certificate of the authority that signed the store's."});
   if (!connected) return Status::Ok();
-  const auto date = response.headers.find("date");
-  const time_t theirs = date == response.headers.end() ? -1 : curl_getdate(date->second.c_str(), nullptr);
-  if (theirs == -1) return Status::Ok();
-  const double skew_s =
-      std::difftime(std::chrono::system_clock::to_time_t(connection.environment.wall_clock()), theirs);
-  const bool close = std::abs(skew_s) < kMaxClockSkewS;
-  results->push_back({"clock", close, "this clock is " + std::to_string(static_cast<long>(skew_s)) + " s ahead of the store's",
+  double ahead_s;
+  std::string clocks;
+  if (!connection.CompareClocks(response, &ahead_s, &clocks)) return Status::Ok();
+  const bool close = std::abs(ahead_s) < kMaxClockSkewS;
+  results->push_back({"clock", close, clocks,
                       close ? "" : "Set this machine's clock: stores refuse signatures that are 15 minutes off."});
   return Status::Ok();
 }

@@ -41,7 +41,7 @@ BlockNumber DeleteFromPendingPage(BulkDelete* state, const PendingLayout& layout
   GenericXLogState* xlog = GenericXLogStart(index);
   const Page page = GenericXLogRegisterBuffer(xlog, buffer, 0);
   const PageSpecial* special = SpecialOf(page);
-  if (special->used > layout.rows_per_page) ThrowCorruptIndex(index, block, "pending page claims too many rows");
+  CheckPendingRows(index, block, layout, special->used);
   bool changed = false;
   for (uint32_t i = 0; i < special->used; ++i) {
     auto* row = reinterpret_cast<PendingRow*>(PayloadOf(page) + layout.RowOffset(i));

@@ -67,6 +67,11 @@ BlockNumber PendingChainHead(Relation index, const PendingGeneration& generation
   return ChainsOf(page.payload)[group % kChainsPerPage].head;
 }
 
+void CheckPendingRows(Relation index, BlockNumber block, const PendingLayout& layout, uint32_t used) {
+  const CoreError error = RunCore([&] { return CheckPendingPage(layout, used); });
+  if (error.sqlstate != 0) ThrowCorruptIndex(index, block, error.message);
+}
+
 uint64_t CountPendingRows(Relation index, const PendingGeneration& generation) {
   if (generation.id == 0) return 0;
   uint64_t rows = 0;

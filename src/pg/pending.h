@@ -23,6 +23,9 @@ BlockNumber PendingChainHead(Relation index, const PendingGeneration& generation
 // Rows appended to the generation, dead ones included.
 uint64_t CountPendingRows(Relation index, const PendingGeneration& generation);
 
+// Ends with an error if a page claims more rows than fit.
+void CheckPendingRows(Relation index, BlockNumber block, const PendingLayout& layout, uint32_t used);
+
 inline Tid TidOf(ItemPointer pointer) {
   return {ItemPointerGetBlockNumberNoCheck(pointer), ItemPointerGetOffsetNumberNoCheck(pointer)};
 }

@@ -12,16 +12,29 @@
 #include "pg/tid_map.h"
 
 namespace ivfremote {
+
+// Of the wave under way.
+struct Wave {
+  Clock::time_point deadline;
+  Clock::time_point next_look;
+  Clock::duration look_time;  // spent in LookAtWave
+  bool reread;                // the user mapping has been read again
+};
+
 namespace {
 
 using std::chrono::milliseconds;
 
 // The longest the core works or waits before we look for interrupts.
 constexpr milliseconds kStep{100};
+// How long blocks that have arrived may wait for local work.
+constexpr milliseconds kLook{5};
 
 double MillisecondsSince(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
+
+void LookAtWave(IndexSearch* search);
 
 struct Lists {
   uint32_t count;
@@ -111,11 +124,10 @@ void AddUnordered(IndexSearch* search, Tid tid) {
 // Scores the rows of one pending page and returns the next page of its chain.
 BlockNumber ScorePendingPage(IndexSearch* search, const PendingGeneration& generation, BlockNumber block,
                              const PendingLayout& layout, const Lists* lists, std::byte* wide_row) {
-  CHECK_FOR_INTERRUPTS();
+  LookAtWave(search);
   PageCopy page;
   CopyPage(search->index, block, PageKind::kPending, generation.id, &page);
-  if (page.special.used > layout.rows_per_page)
-    ThrowCorruptIndex(search->index, block, "pending page claims too many rows");
+  CheckPendingRows(search->index, block, layout, page.special.used);
   for (uint32_t i = 0; i < page.special.used; ++i) {
     const std::byte* at = page.payload + layout.RowOffset(i);
     PendingRow row;
@@ -174,14 +186,13 @@ void DeliverFromPages(IndexSearch* search, uint16_t number) {
   TreeReaderInit(&reader, search->index, segment.id, segment.data);
   const size_t count = core.RangesOf(number).size();
   for (size_t i = 0; i < count; ++i) {
-    CHECK_FOR_INTERRUPTS();
     const PlannedRange range = core.RangesOf(number)[i];
     auto* bytes = static_cast<std::byte*>(
         palloc_extended(range.length + RangeBuffer::kSlack, MCXT_ALLOC_HUGE));
     for (uint32_t at = 0; at < range.length;) {
       // In pieces, so that an interrupt is seen between pages.
       const uint32_t piece = std::min<uint32_t>(range.length - at, 64 * kPayloadBytes);
-      CHECK_FOR_INTERRUPTS();
+      LookAtWave(search);
       ReadStream(&reader, range.offset + at, piece, bytes + at);
       at += piece;
     }
@@ -225,6 +236,10 @@ const char* QualifiedName(Relation index) {
                               "all its data.",
                               QualifiedName(search->index))));
     case StatusCode::kDenied:
+      if (std::strstr(error.message, "RequestTimeTooSkewed") != nullptr)
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("server \"%s\" refused access to index \"%s\"", server, name),
+                        errdetail_internal("%s", error.message), errhint("Set the clock of this machine.")));
       ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                       errmsg("server \"%s\" refused access to index \"%s\"", server, name),
                       errdetail("%s; with the user mapping of role \"%s\" (owner of the index), else of PUBLIC.",
@@ -282,31 +297,43 @@ void StartWave(IndexSearch* search) {
   if (error.sqlstate != 0) ThrowStoreError(search, server, error);
 }
 
-// Scores what arrives until all has.
-void FinishWave(IndexSearch* search) {
+// Scores what has arrived, or arrives until `until`.
+void StepWave(IndexSearch* search, Clock::time_point until) {
   Search& core = **search->search;
   const char* server = ServerNameOf(search->index, *search->meta);
-  const Clock::time_point deadline = Clock::now() + milliseconds(settings.scan_timeout_ms);
-  bool reread = false;
-  while (core.wave_running()) {
-    const CoreError error = RunCore([&] { return core.StepWave(Clock::now() + kStep); });
-    CHECK_FOR_INTERRUPTS();
-    if (error.code == StatusCode::kDenied && !reread) {
-      // The user mapping may have changed since it was read.
-      reread = true;
-      ForgetSessionStore(server, search->index->rd_rel->relowner);
-      StartWave(search);
-      continue;
-    }
-    if (error.sqlstate != 0) ThrowStoreError(search, server, error);
-    if (settings.scan_timeout_ms > 0 && core.wave_running() && Clock::now() >= deadline)
-      ereport(ERROR, (errcode(ERRCODE_IO_ERROR),
-                      errmsg("could not read index \"%s\" from server \"%s\"",
-                             RelationGetRelationName(search->index), server),
-                      errdetail("%zu of %zu requests were not answered within ivfremote.scan_timeout (%d ms).",
-                                core.requests_outstanding(), core.requests_in_wave(), settings.scan_timeout_ms),
-                      errhint("Set ivfremote.enable_scan = off to search the table itself.")));
+  const CoreError error = RunCore([&] { return core.StepWave(until); });
+  CHECK_FOR_INTERRUPTS();
+  if (error.code == StatusCode::kDenied && !search->wave->reread) {
+    // The user mapping may have changed since it was read.
+    search->wave->reread = true;
+    ForgetSessionStore(server, search->index->rd_rel->relowner);
+    StartWave(search);
+    return;
   }
+  if (error.sqlstate != 0) ThrowStoreError(search, server, error);
+  if (settings.scan_timeout_ms > 0 && core.wave_running() && Clock::now() >= search->wave->deadline)
+    ereport(ERROR, (errcode(ERRCODE_IO_ERROR),
+                    errmsg("could not read index \"%s\" from server \"%s\"",
+                           RelationGetRelationName(search->index), server),
+                    errdetail("%zu of %zu requests were not answered within ivfremote.scan_timeout (%d ms).",
+                              core.requests_outstanding(), core.requests_in_wave(), settings.scan_timeout_ms),
+                    errhint("Set ivfremote.enable_scan = off to search the table itself.")));
+}
+
+// Called between pieces of local work: scores what has arrived, now and then, and waits for nothing.
+void LookAtWave(IndexSearch* search) {
+  CHECK_FOR_INTERRUPTS();
+  if (!(*search->search)->wave_running()) return;
+  const Clock::time_point now = Clock::now();
+  if (now < search->wave->next_look) return;
+  StepWave(search, now);
+  search->wave->next_look = Clock::now() + kLook;
+  search->wave->look_time += Clock::now() - now;
+}
+
+// Scores what arrives until all has.
+void FinishWave(IndexSearch* search) {
+  while ((*search->search)->wave_running()) StepWave(search, Clock::now() + kStep);
 }
 
 }  // namespace
@@ -361,16 +388,19 @@ void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
   record->quantizer_ms += MillisecondsSince(scan_start);
 
   const Clock::time_point wave_start = Clock::now();
+  Wave wave{wave_start + milliseconds(settings.scan_timeout_ms), wave_start + kLook, {}, false};
+  search->wave = &wave;
   if (remote) StartWave(search);
   // While the wave is under way: what is local.
   const Clock::time_point pending_start = Clock::now();
   ScorePendingRows(search, meta.sealed, lists);
   ScorePendingRows(search, meta.current, lists);
-  const double pending_ms = MillisecondsSince(pending_start);
+  const double pending_ms = MillisecondsSince(pending_start + wave.look_time);
   for (uint32_t number = 0; number < core.segment_count(); ++number)
     if (search->segments[number]->place == SegmentPlace::kPages)
       DeliverFromPages(search, static_cast<uint16_t>(number));
   FinishWave(search);
+  search->wave = nullptr;
   RecordSearch(search, scan_start, MillisecondsSince(wave_start), pending_ms, record);
 }
 

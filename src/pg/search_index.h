@@ -13,12 +13,15 @@ namespace ivfremote {
 // are fewer.
 uint32_t ProbesOf(Relation index, uint32_t list_count);
 
+struct Wave;
+
 // What a scan sees: everything read from one copy of the meta page. Allocated in the scan's memory context.
 struct IndexSearch {
   Relation index;
   MetaPage* meta;
   Held<Search>* search;
   const SegmentEntry* segments[MetaPage::kMaxSegments];  // by number in `search`
+  Wave* wave;                                            // while SearchLists runs
 };
 
 // `query` has the index's dimensions.

@@ -170,7 +170,8 @@ our @ISA = ('ObjectStores::Store');
 
 sub create_bucket { my ($self, $name) = @_; $self->command('bucket', $name); return; }
 sub kill_gateway { my ($self) = @_; $self->command('gateway-kill'); return; }
-sub start_gateway { my ($self) = @_; $self->command('gateway-start'); return; }
+# With its clock off by `offset`, e.g. '+20m', if given.
+sub start_gateway { my ($self, @offset) = @_; $self->command('gateway-start', @offset); return; }
 
 # A user who owns nothing.
 sub create_user

@@ -8,7 +8,7 @@
 #   radosgw.sh user DIR NAME ACCESS_KEY SECRET_KEY  creates another user, who owns nothing
 #   radosgw.sh session DIR                          prints temporary credentials of the first user; needs STS=1 at start
 #   radosgw.sh gateway-kill DIR                     cuts all transfers; what was stored stays
-#   radosgw.sh gateway-start DIR
+#   radosgw.sh gateway-start DIR [OFFSET]           OFFSET: of its clock, e.g. +20m; needs libfaketime
 #   radosgw.sh set DIR gateway|storage OPTION VALUE e.g. gateway rgw_max_concurrent_requests 3: real 503s
 #
 # start prints DIR/store.env: credentials and ports. Endpoints are 127.0.0.1 and s3.localhost (path style) and
@@ -106,7 +106,13 @@ start_storage() {
 }
 
 start_gateway() {
-    launch gateway radosgw -f -n client.rgw
+    local library
+    if [ -n "${1:-}" ]; then
+        library=$(compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1') || fail "libfaketime is not installed"
+        launch gateway env LD_PRELOAD="$library" FAKETIME="$1" FAKETIME_DONT_FAKE_MONOTONIC=1 radosgw -f -n client.rgw
+    else
+        launch gateway radosgw -f -n client.rgw
+    fi
 }
 
 wait_for_gateway() {
@@ -200,7 +206,7 @@ case $command in
     user) create_user "$3" "$4" "$5" ;;
     session) print_session ;;
     gateway-kill) kill_daemon gateway ;;
-    gateway-start) start_gateway && wait_for_gateway ;;
+    gateway-start) start_gateway "${3:-}" && wait_for_gateway ;;
     set) set_option "$3" "$4" "$5" ;;
     *) fail "there is no command $command" ;;
 esac

@@ -112,6 +112,20 @@ for my $server ('path_http', 'virtual_https')
 	$front->fault;
 }
 
+# What arrives while local rows are scored does not wait for their end: a request has ended when somebody looks.
+$node->safe_psql('postgres', q{
+CREATE TABLE mixed AS SELECT * FROM few;
+CREATE INDEX mixed_idx ON mixed USING ivfremote (v) WITH (flush_threshold = 1, lists = 5, server = 'path_http');
+INSERT INTO mixed SELECT id + 100000 * n, v FROM items, generate_series(1, 8) n});
+my ($requests, $first_ms, $score_ms) = split /\|/, $node->safe_psql('postgres', q{
+SET enable_seqscan = off; SET ivfremote.probes = 5;
+SELECT FROM mixed ORDER BY v <-> point(3, 100) LIMIT 1;
+SELECT FROM mixed ORDER BY v <-> point(3, 100) LIMIT 1;
+SELECT requests, (SELECT min(end_ms - start_ms) FROM ivfremote_last_scan_requests()), score_ms FROM ivfremote_last_scan()}) =~ s/^\n+//r;
+is($requests, 1, 'pending rows beside a segment: one request');
+note("the answer came after $first_ms ms, scoring took $score_ms ms");
+cmp_ok($first_ms, '<', $score_ms / 2, 'pending rows beside a segment: the answer is taken while they are scored');
+
 # A store that knows no conditional writes gets the object without the condition
 add_s3_server($node, 'refusing', $store, 'items/refusing', endpoint => $front->endpoint('faulty_http'));
 $front->clear_log;
@@ -139,6 +153,17 @@ for my $server ('path_http', 'virtual_https')
 	note($said);
 	is($node->safe_psql('postgres', qq{SELECT count(*) FILTER (WHERE NOT ok), count(*), count(hint) FROM ivfremote_check_server('$server')}), "0|${\scalar @checks}|0", "$server: all checks are ok");
 	like($said, qr/^\Q$_\E\|t\|/m, "$server: check $_") for @checks;
+}
+# A distant store: it has not been told of the end of an upload when that is destroyed
+$front->fault(delay => 400, method => 'DELETE', match => 'uploadId=');
+is($node->safe_psql('postgres', q{SELECT ok, detail, hint FROM ivfremote_check_server('path_http') WHERE "check" = 'abort'}), 't|an unfinished upload leaves nothing|', 'a distant store: uploads can be aborted');
+$front->fault(p403 => 100, method => 'DELETE', match => 'uploadId=');
+like($node->safe_psql('postgres', q{SELECT ok, detail, hint FROM ivfremote_check_server('path_http') WHERE "check" = 'abort'}), qr/^f\|.*HTTP 403.*\|Let the keys abort multipart uploads/, 'keys that may not abort uploads');
+$front->fault;
+for my $upload (join('', $store->request('GET', '/items?uploads=')) =~ m{<Upload>(.*?)</Upload>}gs)
+{
+	my ($key, $id) = $upload =~ m{<Key>([^<]*).*<UploadId>([^<]*)}s;
+	$store->request('DELETE', "/items/$key?uploadId=$id");
 }
 is(scalar(grep { /check/ } $store->objects('items')), 0, 'checks leave no object');
 is(join(' ', $store->uploads('items')), '', 'checks leave no upload');

@@ -163,6 +163,26 @@ like(scalar ask($running, 'SELECT attempt($$REINDEX INDEX items_idx$$)'), qr/^58
 $store->start_gateway;
 same_answer('the server is back');
 
+# Clocks that differ
+
+SKIP:
+{
+	skip 'libfaketime is not installed', 8 if !glob '/usr/lib/*/faketime/libfaketimeMT.so.1';
+	for my $case ([ '+20m', 'behind' ], [ '-20m', 'ahead of' ])
+	{
+		my ($offset, $how) = @$case;
+		$store->kill_gateway;
+		$store->start_gateway($offset);
+		like($node->safe_psql('postgres', q{SELECT string_agg(concat_ws('|', "check", ok, detail, hint), E'\n') FROM ivfremote_check_server('lake')}),
+			qr/^connect\|t\|.*\ntls\|t\|.*\nclock\|f\|this clock is 1\d\d\d s $how the store's\|Set this machine's clock: .*\z/, "a clock $how the store's: checks end with it");
+		both_fail(qr/^42501 \| server "lake" refused access to index "items_idx" \| .*HTTP 403 RequestTimeTooSkewed \(this clock is 1\d\d\d s $how the store's\) \| Set the clock of this machine\.$/, "a clock $how the store's");
+		like(scalar ask($running, 'SELECT attempt($$REINDEX INDEX items_idx$$)'), qr/^42501 \| could not write index .*RequestTimeTooSkewed \(this clock is 1\d\d\d s $how/, "a clock $how the store's: a build");
+	}
+	$store->kill_gateway;
+	$store->start_gateway;
+}
+same_answer('clocks agree again');
+
 # Secrets
 
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity a WHERE a::text ~ '$store->{secret_key}' AND pid <> pg_backend_pid()"), 0, 'pg_stat_activity has no secret');
