@@ -148,7 +148,7 @@ COMMENT ON OPERATOR CLASS real_cosine_ops USING ivfremote IS 'cosine distance (<
 CREATE FUNCTION ivfremote_info(
     index regclass,
     OUT format_version int, OUT index_uuid uuid, OUT metric text, OUT dimensions int,
-    OUT quantization text, OUT server text, OUT trained bool, OUT lists int, OUT lists_automatic bool, OUT probes int,
+    OUT quantization text, OUT bits int, OUT server text, OUT trained bool, OUT lists int, OUT lists_automatic bool, OUT probes int,
     OUT segments int, OUT segment_rows int8, OUT pending_rows int8, OUT segment_bytes int8, OUT relation_bytes int8,
     OUT header_bytes int8)
     AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
@@ -166,7 +166,7 @@ COMMENT ON FUNCTION ivfremote_segments(regclass) IS
 CREATE FUNCTION ivfremote_last_scan(
     OUT index regclass, OUT scans int8, OUT lists int8, OUT lists_probed int8, OUT waves int8, OUT requests int8,
     OUT blocks int8, OUT bytes_fetched int8, OUT bytes_used int8, OUT rows_scored int8, OUT pending_rows_scored int8,
-    OUT rows_returned int8, OUT quantizer_ms float8, OUT fetch_ms float8, OUT score_ms float8)
+    OUT table_rows_read int8, OUT rows_returned int8, OUT quantizer_ms float8, OUT fetch_ms float8, OUT score_ms float8)
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION ivfremote_last_scan() IS
     'what the scans of this session''s last statement that used ivfremote indexes did: one row for each index, summed over rescans; times in milliseconds';

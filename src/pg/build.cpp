@@ -33,7 +33,12 @@ void InitMeta(Relation index, const char* server, MetaPage* meta) {
   meta->index_uuid[6] = static_cast<uint8_t>((meta->index_uuid[6] & 0x0f) | 0x40);
   meta->index_uuid[8] = static_cast<uint8_t>((meta->index_uuid[8] & 0x3f) | 0x80);
   FillRandom(&meta->rotation_seed, sizeof meta->rotation_seed);
-  meta->requested_lists = static_cast<uint32_t>(GetIndexOptions(index)->lists);
+  const IndexOptions* options = GetIndexOptions(index);
+  meta->requested_lists = static_cast<uint32_t>(options->lists);
+  if (options->quantization == static_cast<int>(Quantization::kRabitq)) {
+    meta->code_kind = CodeKind::kRabitq;
+    meta->bits = static_cast<uint8_t>(options->bits);
+  }
   strlcpy(meta->server, server, sizeof meta->server);
 }
 
@@ -66,20 +71,30 @@ void BuildTrained(Build* build, MetaPage* meta) {
   build->segment_id = meta->next_id++;
   build->segment = SegmentEntry{};
   build->segment.name.index_uuid = meta->index_uuid;
+  build->format = {meta->code_kind, meta->bits, build->dimensions};
+  if (build->format.bits == 0) build->format.bits = AutomaticBits(build->dimensions);
+  build->rotation_seed = meta->rotation_seed;
   TrainLists(build);
   BuildSegment(build);
 
   const Routing* routing = build->routing->object;
   meta->list_count = routing->list_count();
   meta->dimensions = build->dimensions;
+  meta->bits = static_cast<uint8_t>(build->format.bits);
   meta->routing_id = build->routing_id;
   Held<std::vector<std::byte>>* encoded = Hold<std::vector<std::byte>>(
       build->context, [&] { return new std::vector<std::byte>(routing->Encode()); });
   meta->routing = WriteStream(build->index, build->routing_id, **encoded);
+  CallCore([&] {
+    **encoded = (*build->curve)->Encode();
+    return Status::Ok();
+  });
+  meta->recall_curve = WriteStream(build->index, build->routing_id, **encoded);
   Drop(encoded);
   const uint64_t generation = meta->next_id++;
   meta->current =
       CreateGeneration(build->index, generation, std::min<uint32_t>(meta->list_count, kMaxPendingGroups));
+  meta->current.code_kind = meta->code_kind;
   meta->segments[0] = build->segment;
   meta->segment_count = 1;
   ++meta->epoch;
@@ -167,6 +182,8 @@ char* AmBuildPhaseName(int64 phase) {
       return pstrdup("training lists");
     case BuildPhase::kAssigning:
       return pstrdup("assigning rows");
+    case BuildPhase::kCalibrating:
+      return pstrdup("calibrating recall");
     case BuildPhase::kWriting:
       return pstrdup("writing segment");
     case BuildPhase::kLoadingPending:

@@ -1,6 +1,8 @@
 // CREATE INDEX, phase by phase. Plain data shared by the phases; C++ objects are held by `context`.
 #pragma once
 
+#include "core/calibration.h"
+#include "core/coding.h"
 #include "core/routing.h"
 #include "core/training.h"
 #include "pg/page.h"
@@ -15,7 +17,14 @@ extern "C" {
 namespace ivfremote {
 
 // In the order they run; names in AmBuildPhaseName. 1 is Postgres's own "initializing".
-enum class BuildPhase : int64 { kSampling = 2, kTraining = 3, kAssigning = 4, kWriting = 5, kLoadingPending = 6 };
+enum class BuildPhase : int64 {
+  kSampling = 2,
+  kTraining = 3,
+  kAssigning = 4,
+  kCalibrating = 5,
+  kWriting = 6,
+  kLoadingPending = 7
+};
 
 struct Build {
   Relation heap;
@@ -34,7 +43,13 @@ struct Build {
   double rows_per_block;
   uint32_t lists;
 
+  CodeFormat format;       // bits 0: by dimension, until that is known
+  uint64_t rotation_seed;
+
   Held<Routing>* routing;
+  Held<RowCoder>* coder;
+  Held<Calibration>* calibration;
+  Held<RecallCurve>* curve;
 
   double heap_rows;     // seen by the build's scan of the table
   double indexed_rows;
@@ -54,10 +69,11 @@ bool BuildVector(Build* build, Datum* values, bool* isnull, bool alive, Vector* 
 // Estimates the table's rows and dimensions, and chooses the number of lists.
 void MeasureTable(Build* build);
 
-// Draws a sample and trains `routing` on it.
+// Draws a sample and trains `routing` on it. Some of its rows become the queries of `calibration`.
 void TrainLists(Build* build);
 
-// Assigns every row to its list, sorts, and writes the segment with its directory and tid map.
+// Assigns every row to its list, codes it, sorts, finds the recall curve and writes the segment with its directory and
+// tid map.
 void BuildSegment(Build* build);
 
 }  // namespace ivfremote

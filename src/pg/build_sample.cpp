@@ -8,6 +8,7 @@
 
 #include "pg/build.h"
 #include "pg/pending.h"
+#include "pg/probes.h"
 
 extern "C" {
 #include "utils/sampling.h"
@@ -66,6 +67,7 @@ void MeasureRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool ali
 struct Sample {
   Build* build;
   Held<std::vector<float>>* rows;
+  Tid* tids;  // [capacity]
   uint64_t capacity;
   uint64_t filled;
   double seen;
@@ -97,7 +99,7 @@ bool NextSampleSlot(Sample* sample, uint64_t* slot) {
   return true;
 }
 
-void SampleRow(Relation, ItemPointer, Datum* values, bool* isnull, bool alive, void* argument) {
+void SampleRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
   auto* sample = static_cast<Sample*>(argument);
   if (isnull[0]) return;
   uint64_t slot;
@@ -107,6 +109,7 @@ void SampleRow(Relation, ItemPointer, Datum* values, bool* isnull, bool alive, v
     Vector vector;
     if (BuildVector(sample->build, values, isnull, alive, &vector)) {
       PutSampleRow(sample, slot, vector);
+      sample->tids[slot] = TidOf(tid);
       if (slot == sample->filled) ++sample->filled;
     }
     MemoryContextSwitchTo(old);
@@ -136,6 +139,46 @@ BlockNumber SampleBlocks(const Build& build, uint64_t rows) {
   constexpr double kSpread = 8;
   const double blocks = kSpread * static_cast<double>(rows) / std::max(build.rows_per_block, 1e-6);
   return static_cast<BlockNumber>(std::clamp(blocks, double{kMeasuredBlocks}, double{INT_MAX}));
+}
+
+// The sample rows that recall is measured with.
+struct Queries {
+  std::vector<float> rows;
+  std::vector<Tid> tids;
+};
+
+Held<Queries>* DrawQueries(const Build& build, const Sample& sample) {
+  const Tid* tids = sample.tids;
+  const uint64_t filled = sample.filled;
+  const std::vector<float>* rows = sample.rows->object;
+  return Hold<Queries>(build.context, [&] {
+    auto queries = std::make_unique<Queries>();
+    const uint64_t count = std::min<uint64_t>(CalibrationQueries(build.estimated_rows, build.dimensions), filled);
+    // A reservoir that never overflowed is in table order: from all of it.
+    for (uint64_t i = 0; i < count; ++i) {
+      const uint64_t slot = i * filled / count;
+      const auto first = rows->begin() + static_cast<ptrdiff_t>(slot * build.dimensions);
+      queries->rows.insert(queries->rows.end(), first, first + build.dimensions);
+      queries->tids.push_back(tids[slot]);
+    }
+    return queries.release();
+  });
+}
+
+void StartCalibration(Build* build, Held<Queries>* queries) {
+  const Routing* routing = build->routing->object;
+  build->coder = Hold<RowCoder>(build->context, [&] {
+    return new RowCoder(build->metric, build->format, build->rotation_seed, routing->mean.data());
+  });
+  CalibrationOptions options;
+  options.metric = build->metric;
+  options.format = build->format;
+  options.rotation_seed = build->rotation_seed;
+  options.epsilon = DefaultEpsilon(build->format.bits);
+  build->calibration = Hold<Calibration>(build->context, [&] {
+    return new Calibration(options, routing, std::move((*queries)->rows), std::move((*queries)->tids));
+  });
+  Drop(queries);
 }
 
 int TrainingThreads() {
@@ -170,6 +213,7 @@ void TrainLists(Build* build) {
   sample.build = build;
   sample.capacity = SampleRows(*build);
   sample.skip = -1;
+  sample.tids = static_cast<Tid*>(palloc_extended(sample.capacity * sizeof(Tid), MCXT_ALLOC_HUGE));
   sample.rows = Hold<std::vector<float>>(build->context, [&] {
     auto rows = std::make_unique<std::vector<float>>();
     rows->reserve(sample.capacity * build->dimensions);
@@ -184,6 +228,7 @@ void TrainLists(Build* build) {
                     errmsg("found no rows to train index \"%s\" on", RelationGetRelationName(build->index)),
                     errhint("Run VACUUM on the table, or try again.")));
 
+  Held<Queries>* queries = DrawQueries(*build, sample);
   StartBuildPhase(BuildPhase::kTraining);
   TrainingOptions options;
   options.metric = build->metric;
@@ -204,6 +249,7 @@ void TrainLists(Build* build) {
   build->routing =
       Hold<Routing>(build->context, [&] { return new Routing((*trainer)->TakeRouting()); });
   Drop(trainer);
+  StartCalibration(build, queries);
 }
 
 }  // namespace ivfremote

@@ -40,9 +40,10 @@ struct Assigning {
   size_t capacity;
   size_t filled;
   float* rows;    // as they are
-  float* routed;  // in routing space
+  float* routed;  // in routing space; after they are assigned less the mean
   Tid* tids;
   uint32_t* lists;
+  std::byte* codes;  // RowBytes each
 };
 
 // (list int4, tid int8, row bytea); sorted by the first two.
@@ -84,6 +85,7 @@ Assigning* StartAssigning(Build* build, TupleDesc descriptor) {
   state->routed = static_cast<float*>(palloc_extended(state->capacity * row_bytes, MCXT_ALLOC_HUGE));
   state->tids = static_cast<Tid*>(palloc(state->capacity * sizeof(Tid)));
   state->lists = static_cast<uint32_t*>(palloc(state->capacity * sizeof(uint32_t)));
+  state->codes = static_cast<std::byte*>(palloc_extended(state->capacity * build->format.RowBytes(), MCXT_ALLOC_HUGE));
   return state;
 }
 
@@ -107,13 +109,26 @@ void AssignBatch(Assigning* state) {
     (*state->assigner)->Assign(state->routed, state->filled, state->lists);
     return Status::Ok();
   });
+  CHECK_FOR_INTERRUPTS();
   const size_t d = build->dimensions;
-  const size_t row_bytes = d * sizeof(float);
+  const size_t row_bytes = build->format.RowBytes();
+  CallCore([&] {
+    for (size_t i = 0; i < state->filled; ++i)
+      (*build->coder)
+          ->Encode(state->rows + i * d, state->routed + i * d, &(*build->routing)->centroids[state->lists[i] * d],
+                   state->codes + i * row_bytes);
+    return Status::Ok();
+  });
+  CHECK_FOR_INTERRUPTS();
+  CallCore([&] {
+    (*build->calibration)->Add(state->routed, state->filled, state->lists, state->tids, state->codes);
+    return Status::Ok();
+  });
   MemoryContext old = MemoryContextSwitchTo(build->row_context);
   auto* bytes = static_cast<bytea*>(palloc(VARHDRSZ + row_bytes));
   SET_VARSIZE(bytes, VARHDRSZ + row_bytes);
   for (size_t i = 0; i < state->filled; ++i) {
-    std::memcpy(VARDATA(bytes), state->rows + i * d, row_bytes);
+    std::memcpy(VARDATA(bytes), state->codes + i * row_bytes, row_bytes);
     ExecClearTuple(state->slot);
     state->slot->tts_values[0] = Int32GetDatum(static_cast<int32>(state->lists[i]));
     state->slot->tts_values[1] = Int64GetDatum(PackTid(state->tids[i]));
@@ -168,6 +183,8 @@ void FinishAssigning(Assigning* state) {
     return Status::Ok();
   });
   Drop(state->assigner);
+  Drop(build->coder);
+  pfree(state->codes);
   pfree(state->rows);
   pfree(state->routed);
 }
@@ -226,6 +243,9 @@ Writing* StartWriting(Build* build) {
   header.metric = build->metric;
   header.name = segment->name;
   header.part_bytes = segment->part_bytes;
+  header.code_kind = build->format.kind;
+  header.bits = static_cast<uint8_t>(build->format.bits);
+  header.rotation_seed = build->rotation_seed;
   state->writer = Hold<SegmentWriter>(build->context, [&] {
     header.list_count = (*build->routing)->list_count();
     return new SegmentWriter(header, build->routing->object);
@@ -266,11 +286,7 @@ void DrainOutput(Writing* state) {
 }
 
 void WriteRows(Writing* state, Tuplesortstate* sort, TupleDesc descriptor) {
-  Build* build = state->build;
-  const size_t row_bytes = build->dimensions * sizeof(float);
   TupleTableSlot* slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
-  // The row in the tuple is not aligned.
-  auto* row = static_cast<float*>(palloc(row_bytes));
   int64 written = 0;
   while (tuplesort_gettupleslot(sort, true, false, slot, nullptr)) {
     CHECK_FOR_INTERRUPTS();
@@ -278,7 +294,7 @@ void WriteRows(Writing* state, Tuplesortstate* sort, TupleDesc descriptor) {
     const auto list = static_cast<uint32_t>(DatumGetInt32(slot_getattr(slot, 1, &isnull)));
     const Tid tid = UnpackTid(DatumGetInt64(slot_getattr(slot, 2, &isnull)));
     auto* bytes = reinterpret_cast<struct varlena*>(DatumGetPointer(slot_getattr(slot, 3, &isnull)));
-    std::memcpy(row, VARDATA_ANY(bytes), row_bytes);
+    const auto* row = reinterpret_cast<const std::byte*>(VARDATA_ANY(bytes));
     CallCore([&] { return (*state->writer)->Add(list, tid, row); });
     if (++written % kDrainRows == 0) {
       DrainOutput(state);
@@ -287,7 +303,6 @@ void WriteRows(Writing* state, Tuplesortstate* sort, TupleDesc descriptor) {
   }
   pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, written);
   ExecDropSingleTupleTableSlot(slot);
-  pfree(row);
 }
 
 void FinishWriting(Writing* state) {
@@ -315,6 +330,16 @@ void FinishWriting(Writing* state) {
   Drop(state->writer);
 }
 
+void Calibrate(Build* build) {
+  for (bool done = false; !done;) {
+    CallCore([&] { return (*build->calibration)->Step(Clock::now() + kStep, &done); });
+    CHECK_FOR_INTERRUPTS();
+  }
+  build->curve =
+      Hold<RecallCurve>(build->context, [&] { return new RecallCurve((*build->calibration)->TakeCurve()); });
+  Drop(build->calibration);
+}
+
 }  // namespace
 
 void BuildSegment(Build* build) {
@@ -326,6 +351,8 @@ void BuildSegment(Build* build) {
   build->heap_rows =
       table_index_build_scan(build->heap, build->index, build->info, false, true, AssignRow, assigning, nullptr);
   FinishAssigning(assigning);
+  StartBuildPhase(BuildPhase::kCalibrating);
+  Calibrate(build);
   tuplesort_performsort(assigning->sort);
 
   StartBuildPhase(BuildPhase::kWriting);

@@ -63,9 +63,9 @@ BlockNumber DeleteFromPendingPage(BulkDelete* state, const PendingLayout& layout
   return next;
 }
 
-void DeleteFromGeneration(BulkDelete* state, const PendingGeneration& generation, uint32_t dimensions) {
-  if (generation.id == 0 || dimensions == 0) return;
-  const PendingLayout layout = PendingLayoutFor(dimensions);
+void DeleteFromGeneration(BulkDelete* state, const PendingGeneration& generation, const MetaPage& meta) {
+  if (generation.id == 0 || meta.dimensions == 0) return;
+  const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation));
   for (uint32_t group = 0; group < generation.group_count; ++group) {
     BlockNumber block = PendingChainHead(state->info->index, generation, group);
     while (block != kNoBlock) block = DeleteFromPendingPage(state, layout, generation.id, block);
@@ -81,8 +81,8 @@ IndexBulkDeleteResult* AmBulkDelete(IndexVacuumInfo* info, IndexBulkDeleteResult
   BulkDelete state{info, callback, callback_state, stats};
   auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
   ReadMeta(info->index, meta);
-  DeleteFromGeneration(&state, meta->sealed, meta->dimensions);
-  DeleteFromGeneration(&state, meta->current, meta->dimensions);
+  DeleteFromGeneration(&state, meta->sealed, *meta);
+  DeleteFromGeneration(&state, meta->current, *meta);
   for (uint32_t i = 0; i < meta->segment_count; ++i) DeleteFromSegment(&state, meta->segments[i]);
   pfree(meta);
   return stats;

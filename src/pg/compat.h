@@ -13,6 +13,12 @@
   ExtendBufferedRel(BMR_REL(index), MAIN_FORKNUM, nullptr, EB_LOCK_FIRST)
 #endif
 
+#if PG_VERSION_NUM >= 160000
+#define IVFREMOTE_FILE_NUMBER(relation) ((relation)->rd_locator.relNumber)
+#else
+#define IVFREMOTE_FILE_NUMBER(relation) ((relation)->rd_node.relNode)
+#endif
+
 #if PG_VERSION_NUM >= 180000
 #define IVFREMOTE_VACUUM_DELAY() vacuum_delay_point(false)
 #else

@@ -5,7 +5,7 @@
 #include "core/training.h"
 #include "pg/access_method.h"
 #include "pg/page.h"
-#include "pg/search_index.h"
+#include "pg/probes.h"
 #include "pg/server.h"
 #include "pg/settings.h"
 
@@ -64,7 +64,7 @@ IndexFigures Measured(Oid index_oid) {
   figures.pending_pages = std::max(local_pages, 1.0);
   if (meta->trained()) {
     figures.lists = meta->list_count;
-    figures.probes = ProbesOf(index, meta->list_count);
+    figures.probes = ProbeSettingOf(index, *meta).lists;
   }
   if (server[0] != '\0') figures.request_latency_ms = ServerRequestLatencyMs(server);
   pfree(meta);

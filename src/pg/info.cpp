@@ -1,11 +1,12 @@
 // ivfremote_info(index) and ivfremote_segments(index).
+#include <cmath>
 #include <cstring>
 
 #include "core/object_key.h"
 #include "pg/access_method.h"
 #include "pg/page.h"
 #include "pg/pending.h"
-#include "pg/search_index.h"
+#include "pg/probes.h"
 #include "pg/server.h"
 #include "pg/stream.h"
 #include "pg/wall.h"
@@ -86,7 +87,7 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(ivfremote_info);
 Datum ivfremote_info(PG_FUNCTION_ARGS) {
-  constexpr int kColumns = 16;
+  constexpr int kColumns = 17;
   Relation index = OpenIndexForInfo(PG_GETARG_OID(0));
   auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
   ReadMeta(index, meta);
@@ -107,12 +108,13 @@ Datum ivfremote_info(PG_FUNCTION_ARGS) {
                             UuidDatum(meta->index_uuid),
                             CStringGetTextDatum(MetricName(meta->metric)),
                             Int32GetDatum(static_cast<int32>(meta->dimensions)),
-                            CStringGetTextDatum("none"),
+                            CStringGetTextDatum(meta->format().coded() ? "rabitq" : "none"),
+                            Int32GetDatum(meta->bits),
                             CStringGetTextDatum(server),
                             BoolGetDatum(meta->trained()),
                             Int32GetDatum(static_cast<int32>(meta->list_count)),
                             BoolGetDatum(meta->requested_lists == 0),
-                            Int32GetDatum(meta->trained() ? static_cast<int32>(ProbesOf(index, meta->list_count)) : 0),
+                            Int32GetDatum(meta->trained() ? static_cast<int32>(std::lround(ProbeSettingOf(index, *meta).lists)) : 0),
                             Int32GetDatum(meta->segment_count),
                             Int64GetDatum(static_cast<int64>(rows)),
                             Int64GetDatum(static_cast<int64>(pending)),
@@ -120,8 +122,9 @@ Datum ivfremote_info(PG_FUNCTION_ARGS) {
                             Int64GetDatum(static_cast<int64>(relation_bytes)),
                             Int64GetDatum(static_cast<int64>(relation_bytes - embedded_pages * kPageBytes))};
   nulls[3] = meta->dimensions == 0;
-  nulls[5] = server[0] == '\0';
-  nulls[7] = nulls[9] = !meta->trained();
+  nulls[5] = !meta->format().coded() || meta->bits == 0;
+  nulls[6] = server[0] == '\0';
+  nulls[8] = nulls[10] = !meta->trained();
   HeapTuple tuple = heap_form_tuple(ResultDescriptor(fcinfo), values, nulls);
   relation_close(index, AccessShareLock);
   PG_RETURN_DATUM(HeapTupleGetDatum(tuple));

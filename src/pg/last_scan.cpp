@@ -75,6 +75,8 @@ void AddToStatement(const ScanRecord& scan) {
   sum->score_ms += scan.score_ms;
 }
 
+void CountTableRows(Oid index, uint64 rows) { FindRecord(index)->table_rows_read += rows; }
+
 void CountReturnedRow(Oid index) { ++FindRecord(index)->rows_returned; }
 
 void RecordRequest(Oid index, const RequestTrace& request, Clock::time_point scan_start) {
@@ -107,15 +109,16 @@ Datum ivfremote_last_scan(PG_FUNCTION_ARGS) {
   auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
   for (int i = 0; i < scan_count; ++i) {
     const ScanRecord& scan = scans[i];
-    Datum values[15] = {ObjectIdGetDatum(scan.index),         UInt64GetDatum(scan.scans),
+    Datum values[16] = {ObjectIdGetDatum(scan.index),         UInt64GetDatum(scan.scans),
                         UInt64GetDatum(scan.lists),           UInt64GetDatum(scan.lists_probed),
                         UInt64GetDatum(scan.waves),           UInt64GetDatum(scan.requests),
                         UInt64GetDatum(scan.blocks),          UInt64GetDatum(scan.bytes_fetched),
                         UInt64GetDatum(scan.bytes_used),      UInt64GetDatum(scan.rows_scored),
-                        UInt64GetDatum(scan.pending_rows_scored), UInt64GetDatum(scan.rows_returned),
+                        UInt64GetDatum(scan.pending_rows_scored), UInt64GetDatum(scan.table_rows_read),
+                        UInt64GetDatum(scan.rows_returned),
                         Float8GetDatum(scan.quantizer_ms),    Float8GetDatum(scan.fetch_ms),
                         Float8GetDatum(scan.score_ms)};
-    bool nulls[15] = {};
+    bool nulls[16] = {};
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
   }
   return Datum{0};

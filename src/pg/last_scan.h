@@ -19,6 +19,7 @@ struct ScanRecord {
   uint64 bytes_used;
   uint64 rows_scored;
   uint64 pending_rows_scored;
+  uint64 table_rows_read;  // for their exact distances
   uint64 rows_returned;
   double quantizer_ms;
   double fetch_ms;  // waiting for and reading blocks, without scoring them
@@ -29,6 +30,7 @@ struct ScanRecord {
 void AddToStatement(const ScanRecord& scan);
 
 void CountReturnedRow(Oid index);
+void CountTableRows(Oid index, uint64 rows);
 
 // Keeps one request of the running statement; times are since the scan's start.
 void RecordRequest(Oid index, const RequestTrace& request, Clock::time_point scan_start);

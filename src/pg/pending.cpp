@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/coding.h"
 #include "core/distance.h"
 #include "pg/routing_pages.h"
 #include "pg/stream.h"
@@ -98,14 +99,28 @@ void FixDimensions(Relation index, uint32_t dimensions) {
   UnlockReleaseBuffer(buffer);
 }
 
-uint32_t NearestList(Relation index, const MetaPage& meta, const Vector& vector) {
+// Finds the list of a row and codes it as the current generation's rows are. `code` is [RowBytes].
+uint32_t CodeRow(Relation index, const MetaPage& meta, const Vector& vector, std::byte* code) {
   MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote routing", ALLOCSET_SMALL_SIZES);
   MemoryContext old = MemoryContextSwitchTo(context);
   Held<ListRanker>* ranker = Hold<ListRanker>(
       context, [&] { return new ListRanker(meta.metric, vector.values, vector.dimensions); });
-  FeedNearestGroups(index, meta, ranker->object);
+  TreeReader reader;
+  TreeReaderInit(&reader, index, meta.routing_id, meta.routing);
+  FeedNearestGroups(&reader, ranker->object);
   uint32_t list = 0;
   CallCore([&] { return (*ranker)->Nearest(&list); });
+  auto* centroid = static_cast<float*>(palloc(meta.dimensions * sizeof(float)));
+  ReadStream(&reader, (*ranker)->centroids_offset() + list * meta.dimensions * sizeof(float),
+             meta.dimensions * sizeof(float), reinterpret_cast<std::byte*>(centroid));
+  CallCore([&] {
+    const float* mean = (*ranker)->mean().data();
+    RowCoder coder(meta.metric, meta.FormatOf(meta.current), meta.rotation_seed, mean);
+    std::vector<float> centred(meta.dimensions);
+    Centre(meta.metric, vector.values, mean, meta.dimensions, centred.data());
+    coder.Encode(vector.values, centred.data(), centroid, code);
+    return Status::Ok();
+  });
   MemoryContextSwitchTo(old);
   MemoryContextDelete(context);
   return list;
@@ -207,14 +222,18 @@ bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector) {
     }
     if (meta->dimensions != vector.dimensions) ThrowDimensionMismatch(meta->dimensions, vector.dimensions);
 
-    const PendingLayout layout = PendingLayoutFor(vector.dimensions);
+    const PendingLayout layout = PendingLayoutFor(meta->FormatOf(meta->current));
     NewRow row{};
     const Tid id = TidOf(tid);
     row.row.tid_block = id.block;
     row.row.tid_offset = id.offset;
-    if (meta->trained()) row.row.list = NearestList(index, *meta, vector);
-    StreamRef wide;
     row.code = std::as_bytes(std::span(vector.values, vector.dimensions));
+    if (meta->trained()) {
+      auto* code = static_cast<std::byte*>(palloc(layout.code_bytes));
+      row.row.list = CodeRow(index, *meta, vector, code);
+      row.code = {code, layout.code_bytes};
+    }
+    StreamRef wide;
     if (layout.wide) {
       wide = WriteStream(index, meta->current.id, row.code);
       row.code = std::as_bytes(std::span(&wide, 1));

@@ -22,13 +22,11 @@ void FeedRouting(Relation index, const MetaPage& meta, ListRanker* ranker) {
   if (reader.inner != nullptr) pfree(reader.inner);
 }
 
-void FeedNearestGroups(Relation index, const MetaPage& meta, ListRanker* ranker) {
-  TreeReader reader;
-  TreeReaderInit(&reader, index, meta.routing_id, meta.routing);
+void FeedNearestGroups(TreeReader* routing, ListRanker* ranker) {
   PageCopy page;
   for (uint32_t i = 0; i == 0 || ranker->position() < ranker->centroids_offset(); ++i) {
     CHECK_FOR_INTERRUPTS();
-    ReadStreamPage(&reader, i, &page);
+    ReadStreamPage(routing, i, &page);
     CallCore([&] {
       // The header first: it says where the centroids start.
       Bytes bytes = page.used_bytes();
@@ -52,11 +50,10 @@ void FeedNearestGroups(Relation index, const MetaPage& meta, ListRanker* ranker)
   for (size_t i = 0; i < count; ++i) {
     CHECK_FOR_INTERRUPTS();
     auto* bytes = static_cast<std::byte*>(palloc_extended(ranges[i].length, MCXT_ALLOC_HUGE));
-    ReadStream(&reader, ranges[i].offset, ranges[i].length, bytes);
+    ReadStream(routing, ranges[i].offset, ranges[i].length, bytes);
     CallCore([&] { return ranker->FeedCentroids(ranges[i], {bytes, ranges[i].length}); });
     pfree(bytes);
   }
-  if (reader.inner != nullptr) pfree(reader.inner);
 }
 
 }  // namespace ivfremote

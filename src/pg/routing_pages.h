@@ -3,6 +3,7 @@
 
 #include "core/routing.h"
 #include "pg/page.h"
+#include "pg/stream.h"
 
 namespace ivfremote {
 
@@ -10,6 +11,7 @@ namespace ivfremote {
 void FeedRouting(Relation index, const MetaPage& meta, ListRanker* ranker);
 
 // Feeds what is needed to find the list of a row that is inserted: the groups, then the lists of the nearest ones.
-void FeedNearestGroups(Relation index, const MetaPage& meta, ListRanker* ranker);
+// `routing` reads the index's routing.
+void FeedNearestGroups(TreeReader* routing, ListRanker* ranker);
 
 }  // namespace ivfremote

@@ -5,7 +5,9 @@
 #include "core/distance.h"
 #include "pg/access_method.h"
 #include "pg/pending.h"
+#include "pg/rerank.h"
 #include "pg/search_index.h"
+#include "pg/settings.h"
 #include "pg/stream.h"
 #include "pg/tid_map.h"
 #include "pg/vectors.h"
@@ -19,6 +21,7 @@ struct Scan {
   bool searched;
   IndexSearch search;
   TreeReader* tid_maps;  // by segment number
+  Rerank* rerank;        // null: candidates come in the order they are returned in
 };
 
 void CheckScan(IndexScanDesc scan) {
@@ -28,6 +31,24 @@ void CheckScan(IndexScanDesc scan) {
   if (!IsMVCCSnapshot(scan->xs_snapshot))
     ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                     errmsg("non-MVCC snapshots are not supported with ivfremote")));
+}
+
+// The next candidate that has not died since its segment was written.
+bool NextLive(void* argument, Candidate* candidate) {
+  auto* state = static_cast<Scan*>(argument);
+  Search& search = **state->search.search;
+  while (search.Next(candidate))
+    if (candidate->segment == Candidate::kPending || TidMapHas(&state->tid_maps[candidate->segment], candidate->tid()))
+      return true;
+  return false;
+}
+
+// Releases what the search holds besides memory.
+void EndSearch(Scan* state) {
+  if (state->rerank != nullptr) EndRerank(state->rerank);
+  state->rerank = nullptr;
+  MemoryContextReset(state->context);
+  state->searched = false;
 }
 
 void StartSearch(IndexScanDesc scan, Scan* state) {
@@ -41,23 +62,20 @@ void StartSearch(IndexScanDesc scan, Scan* state) {
   const MetaPage& meta = *search->meta;
 
   const bool null_query = (scan->orderByData->sk_flags & SK_ISNULL) != 0;
-  Vector query{static_cast<float*>(palloc0(std::max<size_t>(meta.dimensions, 1) * sizeof(float))), meta.dimensions};
+  Vector query{nullptr, meta.dimensions};
   if (!null_query) query = VectorFromArray(scan->orderByData->sk_argument);
   if (meta.dimensions != 0 && query.dimensions != meta.dimensions)
     ThrowDimensionMismatch(meta.dimensions, query.dimensions);
-  OpenSearch(search, query.values);
-
   ScanRecord record;
   std::memset(&record, 0, sizeof record);
   record.index = RelationGetRelid(index);
   record.scans = 1;
-  if (meta.dimensions != 0) {
-    const bool ordered = meta.metric != Metric::kCosine || SquaredNorm(query.values, query.dimensions) > 0;
-    if (null_query || !ordered)
-      AddAllRows(search);
-    else
-      SearchLists(search, query.values, &record);
-  }
+  const bool ordered =
+      !null_query && (meta.metric != Metric::kCosine || SquaredNorm(query.values, query.dimensions) > 0);
+  if (meta.dimensions == 0 || !ordered)
+    AddAllRows(search);
+  else
+    SearchLists(search, query.values, &record);
   AddToStatement(record);
   elog(DEBUG1,
        "ivfremote: index \"%s\": %llu of %llu lists, %llu waves, %llu requests, %llu bytes fetched, %llu used, "
@@ -76,6 +94,7 @@ void StartSearch(IndexScanDesc scan, Scan* state) {
     (*search->search)->StartOrder();
     return Status::Ok();
   });
+  if (!search->exact && settings.rerank) state->rerank = StartRerank(scan, NextLive, state);
 }
 
 }  // namespace
@@ -90,8 +109,7 @@ IndexScanDesc AmBeginScan(Relation index, int key_count, int order_by_count) {
 
 void AmRescan(IndexScanDesc scan, ScanKey keys, int, ScanKey order_bys, int) {
   auto* state = static_cast<Scan*>(scan->opaque);
-  MemoryContextReset(state->context);
-  state->searched = false;
+  EndSearch(state);
   if (keys != nullptr && scan->numberOfKeys > 0)
     std::memmove(scan->keyData, keys, static_cast<size_t>(scan->numberOfKeys) * sizeof(ScanKeyData));
   if (order_bys != nullptr && scan->numberOfOrderBys > 0)
@@ -106,18 +124,20 @@ bool AmGetTuple(IndexScanDesc scan, ScanDirection) {
     StartSearch(scan, state);
     state->searched = true;
   }
-  bool found = false;
-  Candidate candidate;
-  while ((*state->search.search)->Next(&candidate)) {
-    // The row may have died since its segment was written.
-    if (candidate.segment != Candidate::kPending && !TidMapHas(&state->tid_maps[candidate.segment], candidate.tid()))
-      continue;
-    found = true;
-    break;
+  bool found;
+  Tid tid;
+  if (state->rerank != nullptr) {
+    const uint64 fetched = RowsFetched(state->rerank);
+    found = RerankNext(state->rerank, &tid);
+    CountTableRows(RelationGetRelid(scan->indexRelation), RowsFetched(state->rerank) - fetched);
+  } else {
+    Candidate candidate;
+    found = NextLive(state, &candidate);
+    if (found) tid = candidate.tid();
   }
   MemoryContextSwitchTo(old);
   if (!found) return false;
-  SetItemPointer(&scan->xs_heaptid, candidate.tid());
+  SetItemPointer(&scan->xs_heaptid, tid);
   scan->xs_recheck = false;
   scan->xs_recheckorderby = false;
   CountReturnedRow(RelationGetRelid(scan->indexRelation));
@@ -126,6 +146,7 @@ bool AmGetTuple(IndexScanDesc scan, ScanDirection) {
 
 void AmEndScan(IndexScanDesc scan) {
   auto* state = static_cast<Scan*>(scan->opaque);
+  EndSearch(state);
   MemoryContextDelete(state->context);
   pfree(state);
   scan->opaque = nullptr;

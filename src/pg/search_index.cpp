@@ -1,10 +1,12 @@
 #include "pg/search_index.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
+#include "core/coding.h"
+#include "pg/index_cache.h"
 #include "pg/pending.h"
+#include "pg/probes.h"
 #include "pg/routing_pages.h"
 #include "pg/server.h"
 #include "pg/settings.h"
@@ -12,55 +14,88 @@
 #include "pg/tid_map.h"
 
 namespace ivfremote {
-
-// Of the wave under way.
-struct Wave {
-  Clock::time_point deadline;
-  Clock::time_point next_look;
-  Clock::duration look_time;  // spent in LookAtWave
-  bool reread;                // the user mapping has been read again
-};
-
 namespace {
-
-using std::chrono::milliseconds;
-
-// The longest the core works or waits before we look for interrupts.
-constexpr milliseconds kStep{100};
-// How long blocks that have arrived may wait for local work.
-constexpr milliseconds kLook{5};
 
 double MillisecondsSince(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
-void LookAtWave(IndexSearch* search);
+// --------------------------------------------------------------------------------------------------------------------
+// Which lists
 
-struct Lists {
-  uint32_t count;
-  uint32_t* numbers;  // ascending
+struct Ranked {
+  ProbedLists lists;
+  float* mean;  // of the routing; only of coded indexes
 };
 
-// The lists to probe, from the routing's pages.
-Lists RankLists(IndexSearch* search, const float* query) {
+// Reads the centroids of the lists from the routing's pages and rotates them.
+void ReadCentroids(const IndexSearch* search, uint64_t centroids_offset, const float* mean, const uint32_t* lists,
+                   uint32_t count, float* rotated) {
   const MetaPage& meta = *search->meta;
+  Held<RotatedCentroid>* rotate = Hold<RotatedCentroid>(CurrentMemoryContext, [&] {
+    return new RotatedCentroid(meta.metric, meta.dimensions, meta.rotation_seed, mean);
+  });
+  TreeReader reader;
+  TreeReaderInit(&reader, search->index, meta.routing_id, meta.routing);
+  const size_t row_bytes = meta.dimensions * sizeof(float);
+  auto* centroid = static_cast<float*>(palloc(row_bytes));
+  for (uint32_t i = 0; i < count; ++i) {
+    CHECK_FOR_INTERRUPTS();
+    ReadStream(&reader, centroids_offset + lists[i] * row_bytes, row_bytes, reinterpret_cast<std::byte*>(centroid));
+    CallCore([&] {
+      (*rotate)->Rotate(centroid, rotated + size_t{i} * meta.format().padded());
+      return Status::Ok();
+    });
+  }
+  Drop(rotate);
+}
+
+// Ranks the lists and takes those to probe, ascending, with their centroids as codes need them.
+Ranked RankLists(const IndexSearch* search, const float* query) {
+  const MetaPage& meta = *search->meta;
+  const ResidentIndex* resident = GetResidentIndex(search->index, meta);
+  const ProbeSetting setting = ProbeSettingOf(search->index, meta.list_count, &resident->curve);
+  const bool coded = meta.format().coded();
+  const size_t padded = meta.format().padded();
+
   Held<ListRanker>* ranker = Hold<ListRanker>(
       CurrentMemoryContext, [&] { return new ListRanker(meta.metric, query, meta.dimensions); });
-  FeedRouting(search->index, meta, ranker->object);
-  Lists lists{0, nullptr};
-  const uint32_t probes = ProbesOf(search->index, meta.list_count);
-  lists.numbers = static_cast<uint32_t*>(palloc(probes * sizeof(uint32_t)));
+  if (resident->routing.empty())
+    FeedRouting(search->index, meta, ranker->object);
+  else
+    CallCore([&] { return (*ranker)->Feed(resident->routing); });
+
+  Ranked ranked{};
+  auto* numbers = static_cast<uint32_t*>(palloc(setting.max_lists * sizeof(uint32_t)));
+  ranked.mean = static_cast<float*>(palloc(meta.dimensions * sizeof(float)));
   CallCore([&] {
-    std::vector<uint32_t> best;
-    Status status = (*ranker)->Best(probes, &best);
-    std::sort(best.begin(), best.end());
-    lists.count = static_cast<uint32_t>(best.size());
-    std::copy(best.begin(), best.end(), lists.numbers);
-    return status;
+    std::vector<RankedList> best;
+    IVFREMOTE_RETURN_IF_ERROR((*ranker)->Rank(setting.rule, setting.max_lists, &best));
+    while (best.size() > 1 && best.back().stop > setting.stop) best.pop_back();
+    for (size_t i = 0; i < best.size(); ++i) numbers[i] = best[i].list;
+    std::sort(numbers, numbers + best.size());
+    ranked.lists.count = static_cast<uint32_t>(best.size());
+    std::copy((*ranker)->mean().begin(), (*ranker)->mean().end(), ranked.mean);
+    return Status::Ok();
   });
+  ranked.lists.numbers = numbers;
+  if (coded) {
+    // Copied: the session's index may be replaced while this scan runs.
+    auto* centroids = static_cast<float*>(
+        palloc_extended(ranked.lists.count * padded * sizeof(float), MCXT_ALLOC_HUGE));
+    if (resident->rotated_centroids.empty())
+      ReadCentroids(search, (*ranker)->centroids_offset(), ranked.mean, numbers, ranked.lists.count, centroids);
+    else
+      for (uint32_t i = 0; i < ranked.lists.count; ++i)
+        std::memcpy(centroids + i * padded, &resident->rotated_centroids[numbers[i] * padded], padded * sizeof(float));
+    ranked.lists.centroids = centroids;
+  }
   Drop(ranker);
-  return lists;
+  return ranked;
 }
+
+// --------------------------------------------------------------------------------------------------------------------
+// Which blocks
 
 struct Blocks {
   uint32_t count;
@@ -77,14 +112,30 @@ void AddBlock(Blocks* blocks, const BlockEntry& entry) {
   blocks->entries[blocks->count++] = entry;
 }
 
-// The blocks of the probed lists in one segment, from its directory's pages.
-Blocks FindBlocks(IndexSearch* search, const SegmentEntry& segment, const Lists& lists) {
+// A segment's directory: the session's copy, or its pages.
+struct DirectorySource {
+  Bytes resident;
+  TreeReader reader;
+};
+
+void ReadDirectory(DirectorySource* source, uint64_t offset, size_t length, void* to) {
+  if (source->resident.empty())
+    ReadStream(&source->reader, offset, length, static_cast<std::byte*>(to));
+  else
+    std::memcpy(to, source->resident.data() + offset, length);
+}
+
+// The blocks of the probed lists in one segment.
+Blocks FindBlocks(const IndexSearch* search, uint32_t segment_number, const ProbedLists& lists) {
+  const SegmentEntry& segment = search->meta->segments[segment_number];
   Blocks blocks{0, std::max<uint32_t>(lists.count, 8), nullptr};
   blocks.entries = static_cast<BlockEntry*>(palloc_extended(blocks.capacity * sizeof(BlockEntry), MCXT_ALLOC_HUGE));
-  TreeReader reader;
-  TreeReaderInit(&reader, search->index, segment.id, segment.directory);
+  DirectorySource source{GetResidentIndex(search->index, *search->meta)->directories[segment_number], {}};
+  TreeReaderInit(&source.reader, search->index, segment.id, segment.directory);
   std::byte bytes[DirectoryHeader::kBytes];
-  ReadStream(&reader, 0, sizeof bytes, bytes);
+  if (segment.directory.bytes < sizeof bytes)
+    ThrowCorruptIndex(search->index, segment.directory.root, "directory has the wrong length");
+  ReadDirectory(&source, 0, sizeof bytes, bytes);
   DirectoryHeader header;
   CallCore([&] { return DecodeDirectoryHeader(bytes, &header); });
   if (header.EncodedBytes() != segment.directory.bytes)
@@ -94,13 +145,12 @@ Blocks FindBlocks(IndexSearch* search, const SegmentEntry& segment, const Lists&
     const uint32_t list = lists.numbers[i];
     if (list >= header.list_count) continue;
     ListEntry entry;
-    ReadStream(&reader, header.ListEntryOffset(list), sizeof entry, reinterpret_cast<std::byte*>(&entry));
+    ReadDirectory(&source, header.ListEntryOffset(list), sizeof entry, &entry);
     if (entry.first_block > header.block_count || entry.block_count > header.block_count - entry.first_block)
       ThrowCorruptIndex(search->index, segment.directory.root, "directory has an impossible list");
     for (uint32_t k = 0; k < entry.block_count; ++k) {
       BlockEntry block;
-      ReadStream(&reader, header.BlockEntryOffset(entry.first_block + k), sizeof block,
-                 reinterpret_cast<std::byte*>(&block));
+      ReadDirectory(&source, header.BlockEntryOffset(entry.first_block + k), sizeof block, &block);
       CallCore([&] { return CheckBlockEntry(block, list, segment.bytes); });
       AddBlock(&blocks, block);
     }
@@ -108,11 +158,33 @@ Blocks FindBlocks(IndexSearch* search, const SegmentEntry& segment, const Lists&
   return blocks;
 }
 
+// Adds the blocks of the probed lists in all segments; whether any is in a store.
+bool AddSegments(IndexSearch* search, const ProbedLists& lists) {
+  bool remote = false;
+  for (uint32_t i = 0; i < search->meta->segment_count; ++i) {
+    const SegmentEntry& segment = search->meta->segments[i];
+    const Blocks blocks = FindBlocks(search, i, lists);
+    if (blocks.count == 0) continue;
+    CallCore([&] {
+      const uint16_t number = (*search->search)
+                                  ->AddSegment(segment, std::vector<BlockEntry>(blocks.entries,
+                                                                                blocks.entries + blocks.count));
+      search->segments[number] = &segment;
+      return Status::Ok();
+    });
+    remote |= segment.place == SegmentPlace::kObject;
+  }
+  return remote;
+}
+
+// --------------------------------------------------------------------------------------------------------------------
+// Pending rows
+
 // In place of the lists probed: add all rows, without a distance.
-constexpr Lists kAllRows{0, nullptr};
+constexpr ProbedLists kAllRows;
 
 // Whether only rows of these lists count. Untrained indexes have none: null.
-bool Restricts(const Lists* lists) { return lists != nullptr && lists != &kAllRows; }
+bool Restricts(const ProbedLists* lists) { return lists != nullptr && lists != &kAllRows; }
 
 void AddUnordered(IndexSearch* search, Tid tid) {
   CallCore([&] {
@@ -121,9 +193,9 @@ void AddUnordered(IndexSearch* search, Tid tid) {
   });
 }
 
-// Scores the rows of one pending page and returns the next page of its chain.
-BlockNumber ScorePendingPage(IndexSearch* search, const PendingGeneration& generation, BlockNumber block,
-                             const PendingLayout& layout, const Lists* lists, std::byte* wide_row) {
+// Adds the rows of one pending page and returns the next page of its chain.
+BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generation, BlockNumber block,
+                           const PendingLayout& layout, const ProbedLists* lists, std::byte* wide_row) {
   LookAtWave(search);
   PageCopy page;
   CopyPage(search->index, block, PageKind::kPending, generation.id, &page);
@@ -133,7 +205,7 @@ BlockNumber ScorePendingPage(IndexSearch* search, const PendingGeneration& gener
     PendingRow row;
     std::memcpy(&row, at, sizeof row);
     if ((row.flags & PendingRow::kDead) != 0) continue;
-    if (Restricts(lists) && !std::binary_search(lists->numbers, lists->numbers + lists->count, row.list)) continue;
+    if (Restricts(lists) && lists->Find(row.list) == lists->count) continue;
     const Tid tid{row.tid_block, row.tid_offset};
     const std::byte* code = at + sizeof row;
     if (lists == &kAllRows) {
@@ -150,19 +222,16 @@ BlockNumber ScorePendingPage(IndexSearch* search, const PendingGeneration& gener
       if (reader.inner != nullptr) pfree(reader.inner);
       code = wide_row;
     }
-    CallCore([&] {
-      (*search->search)->ScorePending(tid, code);
-      return Status::Ok();
-    });
+    CallCore([&] { return (*search->search)->AddPending(tid, row.list, code); });
   }
   return page.special.next;
 }
 
 // `lists`: those probed, kAllRows, or null for all rows of an untrained index.
-void ScorePendingRows(IndexSearch* search, const PendingGeneration& generation, const Lists* lists) {
+void AddPendingRows(IndexSearch* search, const PendingGeneration& generation, const ProbedLists* lists) {
   const MetaPage& meta = *search->meta;
   if (generation.id == 0) return;
-  const PendingLayout layout = PendingLayoutFor(meta.dimensions);
+  const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation));
   std::byte* wide_row = layout.wide ? static_cast<std::byte*>(palloc(layout.code_bytes)) : nullptr;
   uint32_t last_group = UINT32_MAX;
   const uint32_t count = Restricts(lists) ? lists->count : generation.group_count;
@@ -172,9 +241,11 @@ void ScorePendingRows(IndexSearch* search, const PendingGeneration& generation, 
     if (group == last_group) continue;
     last_group = group;
     BlockNumber block = PendingChainHead(search->index, generation, group);
-    while (block != kNoBlock) block = ScorePendingPage(search, generation, block, layout, lists, wide_row);
+    while (block != kNoBlock) block = AddPendingPage(search, generation, block, layout, lists, wide_row);
   }
 }
+
+// --------------------------------------------------------------------------------------------------------------------
 
 void AddLiveTid(void* argument, Tid tid) { AddUnordered(static_cast<IndexSearch*>(argument), tid); }
 
@@ -187,8 +258,11 @@ void DeliverFromPages(IndexSearch* search, uint16_t number) {
   const size_t count = core.RangesOf(number).size();
   for (size_t i = 0; i < count; ++i) {
     const PlannedRange range = core.RangesOf(number)[i];
-    auto* bytes = static_cast<std::byte*>(
-        palloc_extended(range.length + RangeBuffer::kSlack, MCXT_ALLOC_HUGE));
+    std::byte* bytes = nullptr;
+    CallCore([&] {
+      bytes = core.BufferFor(number, i);
+      return Status::Ok();
+    });
     for (uint32_t at = 0; at < range.length;) {
       // In pieces, so that an interrupt is seen between pages.
       const uint32_t piece = std::min<uint32_t>(range.length - at, 64 * kPayloadBytes);
@@ -196,77 +270,12 @@ void DeliverFromPages(IndexSearch* search, uint16_t number) {
       ReadStream(&reader, range.offset + at, piece, bytes + at);
       at += piece;
     }
-    const CoreError error = RunCore([&] { return core.Deliver(number, i, {bytes, range.length}); });
+    const CoreError error = RunCore([&] { return core.Deliver(number, i); });
     if (error.sqlstate != 0)
       ereport(ERROR, (errcode(error.sqlstate),
                       errmsg("could not read index \"%s\"", RelationGetRelationName(search->index)),
                       errdetail_internal("%s", error.message), errhint("Please REINDEX it.")));
-    pfree(bytes);
   }
-}
-
-// Whether a segment is still listed now.
-bool StillListed(Relation index, const SegmentEntry& segment) {
-  auto* now = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
-  ReadMeta(index, now);
-  bool listed = false;
-  for (uint32_t i = 0; i < now->segment_count; ++i) listed |= now->segments[i].id == segment.id;
-  pfree(now);
-  return listed;
-}
-
-const char* QualifiedName(Relation index) {
-  return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(index)), RelationGetRelationName(index));
-}
-
-[[noreturn]] void ThrowStoreError(const IndexSearch* search, const char* server, const CoreError& error) {
-  const char* name = RelationGetRelationName(search->index);
-  CHECK_FOR_INTERRUPTS();
-  switch (error.code) {
-    case StatusCode::kNotFound:
-      for (uint32_t i = 0; i < search->meta->segment_count; ++i)
-        if (!StillListed(search->index, search->meta->segments[i]))
-          ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-                          errmsg("index \"%s\" was rewritten during the scan", name),
-                          errhint("Run the statement again.")));
-      ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE),
-                      errmsg("object of index \"%s\" is missing in server \"%s\"", name, server),
-                      errdetail_internal("%s", error.message),
-                      errhint("Restore the object from a copy, or run REINDEX INDEX CONCURRENTLY %s; the table holds "
-                              "all its data.",
-                              QualifiedName(search->index))));
-    case StatusCode::kDenied:
-      if (std::strstr(error.message, "RequestTimeTooSkewed") != nullptr)
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                        errmsg("server \"%s\" refused access to index \"%s\"", server, name),
-                        errdetail_internal("%s", error.message), errhint("Set the clock of this machine.")));
-      ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                      errmsg("server \"%s\" refused access to index \"%s\"", server, name),
-                      errdetail("%s; with the user mapping of role \"%s\" (owner of the index), else of PUBLIC.",
-                                error.message, GetUserNameFromId(search->index->rd_rel->relowner, false)),
-                      errhint("Use ALTER USER MAPPING FOR %s SERVER %s OPTIONS (SET ...).",
-                              quote_identifier(GetUserNameFromId(search->index->rd_rel->relowner, false)),
-                              quote_identifier(server))));
-    case StatusCode::kCorrupt:
-      ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-                      errmsg("index \"%s\" read wrong bytes from server \"%s\"", name, server),
-                      errdetail_internal("%s", error.message),
-                      errhint("Restore the object from a copy, or run REINDEX INDEX CONCURRENTLY %s; the table holds "
-                              "all its data.",
-                              QualifiedName(search->index))));
-    case StatusCode::kUnsupported:
-      ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                      errmsg("could not read index \"%s\" from server \"%s\"", name, server),
-                      errdetail_internal("%s", error.message),
-                      errhint("Install the newer library on this server too.")));
-    default:
-      ereport(ERROR, (errcode(error.sqlstate),
-                      errmsg("could not read index \"%s\" from server \"%s\"", name, server),
-                      errdetail("%zu of %zu requests failed; last: %s.", (*search->search)->requests_failed(),
-                                (*search->search)->requests_in_wave(), error.message),
-                      errhint("Set ivfremote.enable_scan = off to search the table itself.")));
-  }
-  pg_unreachable();
 }
 
 void RecordSearch(const IndexSearch* search, Clock::time_point scan_start, double wave_ms, double pending_ms,
@@ -287,115 +296,75 @@ void RecordSearch(const IndexSearch* search, Clock::time_point scan_start, doubl
   for (const RequestTrace& request : core.trace()) RecordRequest(record->index, request, scan_start);
 }
 
-// Sends what has not been read yet, with the rights of the index's owner.
-void StartWave(IndexSearch* search) {
-  const char* server = ServerNameOf(search->index, *search->meta);
-  ObjectStore* store = SessionStore(server, search->index->rd_rel->relowner);
-  const CoreError error = RunCore([&] {
-    return (*search->search)->StartWave(store, static_cast<size_t>(settings.max_concurrent_requests));
+// `routing_mean` may be null where rows are stored as floats.
+void OpenSearch(IndexSearch* search, const CodeFormat& format, const float* query, const float* routing_mean) {
+  const MetaPage& meta = *search->meta;
+  uint64_t max_gap_bytes = FetchPlanOptions().max_gap_bytes;
+  for (uint32_t i = 0; i < meta.segment_count; ++i)
+    if (meta.segments[i].place == SegmentPlace::kObject)
+      max_gap_bytes = ServerGapBytes(ServerNameOf(search->index, meta));
+  search->exact = !format.coded();
+  search->search = Hold<Search>(CurrentMemoryContext, [&] {
+    SearchOptions options;
+    options.metric = meta.metric;
+    options.format = format;
+    options.rotation_seed = meta.rotation_seed;
+    options.routing_mean = routing_mean;
+    options.epsilon = settings.rerank ? EpsilonOf(format.bits) : 0;
+    options.plan.max_gap_bytes = max_gap_bytes;
+    return new Search(options, query);
   });
-  if (error.sqlstate != 0) ThrowStoreError(search, server, error);
-}
-
-// Scores what has arrived, or arrives until `until`.
-void StepWave(IndexSearch* search, Clock::time_point until) {
-  Search& core = **search->search;
-  const char* server = ServerNameOf(search->index, *search->meta);
-  const CoreError error = RunCore([&] { return core.StepWave(until); });
-  CHECK_FOR_INTERRUPTS();
-  if (error.code == StatusCode::kDenied && !search->wave->reread) {
-    // The user mapping may have changed since it was read.
-    search->wave->reread = true;
-    ForgetSessionStore(server, search->index->rd_rel->relowner);
-    StartWave(search);
-    return;
-  }
-  if (error.sqlstate != 0) ThrowStoreError(search, server, error);
-  if (settings.scan_timeout_ms > 0 && core.wave_running() && Clock::now() >= search->wave->deadline)
-    ereport(ERROR, (errcode(ERRCODE_IO_ERROR),
-                    errmsg("could not read index \"%s\" from server \"%s\"",
-                           RelationGetRelationName(search->index), server),
-                    errdetail("%zu of %zu requests were not answered within ivfremote.scan_timeout (%d ms).",
-                              core.requests_outstanding(), core.requests_in_wave(), settings.scan_timeout_ms),
-                    errhint("Set ivfremote.enable_scan = off to search the table itself.")));
-}
-
-// Called between pieces of local work: scores what has arrived, now and then, and waits for nothing.
-void LookAtWave(IndexSearch* search) {
-  CHECK_FOR_INTERRUPTS();
-  if (!(*search->search)->wave_running()) return;
-  const Clock::time_point now = Clock::now();
-  if (now < search->wave->next_look) return;
-  StepWave(search, now);
-  search->wave->next_look = Clock::now() + kLook;
-  search->wave->look_time += Clock::now() - now;
-}
-
-// Scores what arrives until all has.
-void FinishWave(IndexSearch* search) {
-  while ((*search->search)->wave_running()) StepWave(search, Clock::now() + kStep);
 }
 
 }  // namespace
 
-uint32_t ProbesOf(Relation index, uint32_t list_count) {
-  int probes = settings.probes;
-  if (probes < 0) probes = GetIndexOptions(index)->probes;
-  if (probes < 0) probes = std::max(8, static_cast<int>(std::lround(std::sqrt(list_count))));
-  return std::clamp<uint32_t>(static_cast<uint32_t>(probes), 1, std::max<uint32_t>(list_count, 1));
-}
-
-void OpenSearch(IndexSearch* search, const float* query) {
-  const MetaPage& meta = *search->meta;
-  search->search = Hold<Search>(CurrentMemoryContext, [&] {
-    return new Search(meta.metric, query, meta.dimensions, FetchPlanOptions());
-  });
-}
-
 void AddAllRows(IndexSearch* search) {
   const MetaPage& meta = *search->meta;
+  auto* query = static_cast<float*>(palloc0(std::max<size_t>(meta.dimensions, 1) * sizeof(float)));
+  OpenSearch(search, {CodeKind::kFloat32, 32, meta.dimensions}, query, nullptr);
   for (uint32_t i = 0; i < meta.segment_count; ++i)
     VisitLiveTids(search->index, meta.segments[i].id, meta.segments[i].tid_map, AddLiveTid, search);
-  ScorePendingRows(search, meta.sealed, &kAllRows);
-  ScorePendingRows(search, meta.current, &kAllRows);
+  AddPendingRows(search, meta.sealed, &kAllRows);
+  AddPendingRows(search, meta.current, &kAllRows);
 }
 
 void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
   const Clock::time_point scan_start = Clock::now();
   const MetaPage& meta = *search->meta;
-  Search& core = **search->search;
-  Lists ranked{0, nullptr};
-  const Lists* lists = nullptr;
+  Ranked ranked{};
+  const ProbedLists* lists = nullptr;
   if (meta.trained()) {
     ranked = RankLists(search, query);
-    lists = &ranked;
+    lists = &ranked.lists;
     record->lists = meta.list_count;
-    record->lists_probed += ranked.count;
+    record->lists_probed += ranked.lists.count;
   }
+  const CodeFormat format = meta.trained() ? meta.format() : meta.FormatOf(meta.current);
+  OpenSearch(search, format, query, ranked.mean);
+  Search& core = **search->search;
   bool remote = false;
-  for (uint32_t i = 0; lists != nullptr && i < meta.segment_count; ++i) {
-    const SegmentEntry& segment = meta.segments[i];
-    const Blocks blocks = FindBlocks(search, segment, ranked);
-    if (blocks.count == 0) continue;
+  if (lists != nullptr) {
     CallCore([&] {
-      const uint16_t number =
-          core.AddSegment(segment, std::vector<BlockEntry>(blocks.entries, blocks.entries + blocks.count));
-      search->segments[number] = &segment;
+      core.SetLists(*lists);
       return Status::Ok();
     });
-    remote |= segment.place == SegmentPlace::kObject;
+    remote = AddSegments(search, *lists);
   }
   record->quantizer_ms += MillisecondsSince(scan_start);
 
   const Clock::time_point wave_start = Clock::now();
-  Wave wave{wave_start + milliseconds(settings.scan_timeout_ms), wave_start + kLook, {}, false};
+  Wave wave = NewWave();
   search->wave = &wave;
   if (remote) StartWave(search);
   // While the wave is under way: what is local.
   const Clock::time_point pending_start = Clock::now();
-  ScorePendingRows(search, meta.sealed, lists);
-  ScorePendingRows(search, meta.current, lists);
+  AddPendingRows(search, meta.sealed, lists);
+  AddPendingRows(search, meta.current, lists);
   const double pending_ms = MillisecondsSince(pending_start + wave.look_time);
+  CallCore([&] {
+    core.ScorePending();
+    return Status::Ok();
+  });
   for (uint32_t number = 0; number < core.segment_count(); ++number)
     if (search->segments[number]->place == SegmentPlace::kPages)
       DeliverFromPages(search, static_cast<uint16_t>(number));

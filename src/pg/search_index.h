@@ -5,27 +5,20 @@
 #include "core/search.h"
 #include "pg/last_scan.h"
 #include "pg/page.h"
+#include "pg/search_wave.h"
 #include "pg/wall.h"
 
 namespace ivfremote {
-
-// How many lists a scan probes: ivfremote.probes, else the index's option, else max(8, round(sqrt(lists))); all, if there
-// are fewer.
-uint32_t ProbesOf(Relation index, uint32_t list_count);
-
-struct Wave;
 
 // What a scan sees: everything read from one copy of the meta page. Allocated in the scan's memory context.
 struct IndexSearch {
   Relation index;
   MetaPage* meta;
+  bool exact;  // candidates come with their distances, or in no order; else with lower bounds
   Held<Search>* search;
   const SegmentEntry* segments[MetaPage::kMaxSegments];  // by number in `search`
   Wave* wave;                                            // while SearchLists runs
 };
-
-// `query` has the index's dimensions.
-void OpenSearch(IndexSearch* search, const float* query);
 
 // Adds every live row in no order: for a query that has no distances.
 void AddAllRows(IndexSearch* search);

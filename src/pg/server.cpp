@@ -240,4 +240,9 @@ double ServerRequestLatencyMs(const char* server_name) {
   return server == nullptr ? 0 : RequestLatencyMs(server->options);
 }
 
+uint64_t ServerGapBytes(const char* server_name) {
+  ForeignServer* server = GetForeignServerByName(server_name, true);
+  return server == nullptr ? 0 : GapBytes(server->options);
+}
+
 }  // namespace ivfremote

@@ -35,4 +35,7 @@ void ForgetSessionStore(const char* server_name, Oid role);
 // Expected milliseconds to the first byte of a request, for the planner.
 double ServerRequestLatencyMs(const char* server_name);
 
+// GapBytes of server_options.h.
+uint64_t ServerGapBytes(const char* server_name);
+
 }  // namespace ivfremote

@@ -1,5 +1,6 @@
 #include "pg/server_options.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -19,7 +20,8 @@ namespace ivfremote {
 namespace {
 
 // What a server can be told. Secrets belong to user mappings: server options are readable by everyone.
-constexpr const char* kServerOptions[] = {"url", "region", "endpoint", "addressing", "ca_file", "request_latency"};
+constexpr const char* kServerOptions[] = {"url", "region", "endpoint", "addressing", "ca_file", "request_latency",
+                                          "bandwidth"};
 constexpr const char* kUserMappingOptions[] = {"access_key_id", "secret_access_key", "session_token"};
 
 template <size_t N>
@@ -81,12 +83,11 @@ const char* DirectoryOfUrl(const char* url, Oid owner) {
   return path;
 }
 
-void CheckMilliseconds(const char* option, const char* text) {
+void CheckNumber(const char* option, const char* text, const char* hint) {
   if (text == nullptr) return;
   char* end;
   const double value = strtod(text, &end);
-  if (end == text || *end != '\0' || !std::isfinite(value) || value < 0)
-    ThrowInvalidValue(option, text, "It is a number of milliseconds.");
+  if (end == text || *end != '\0' || !std::isfinite(value) || value < 0) ThrowInvalidValue(option, text, hint);
 }
 
 const char* FindOption(List* options, const char* name) {
@@ -158,7 +159,9 @@ ServerOptions ParseServerOptions(List* options, Oid owner) {
   if (parsed.url == nullptr)
     ereport(ERROR, (errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND), errmsg("option \"url\" is required")));
   parsed.ca_file = FindOptionOr(options, "ca_file", "");
-  CheckMilliseconds("request_latency", FindOption(options, "request_latency"));
+  CheckNumber("request_latency", FindOption(options, "request_latency"), "It is a number of milliseconds.");
+  CheckNumber("bandwidth", FindOption(options, "bandwidth"),
+              "It is a number of megabytes (10^6 bytes) a second, of one request.");
   if (HasScheme(parsed.url, kFileScheme)) {
     parsed.kind = StoreKind::kFile;
     parsed.directory = DirectoryOfUrl(parsed.url, owner);
@@ -176,6 +179,20 @@ double RequestLatencyMs(List* options) {
   constexpr double kS3LatencyMs = 30;
   if (const char* latency = FindOption(options, "request_latency"); latency != nullptr) return strtod(latency, nullptr);
   return HasScheme(FindOptionOr(options, "url", ""), kS3Scheme) ? kS3LatencyMs : 0;
+}
+
+uint64_t GapBytes(List* options) {
+  constexpr double kBandwidth = 50;  // MB/s
+  // Ranges are read side by side, so extra bytes in one cost less than their time: at a twelfth of a request's latency,
+  // 128 kB with the defaults for S3, a query needs half of the requests for a third more bytes.
+  constexpr double kShareOfLatency = 1.0 / 12;
+  // Of a local file system: a read costs some 10 us.
+  constexpr double kMinBytes = 32 << 10;
+  constexpr double kMaxBytes = 512 << 10;
+  const char* bandwidth = FindOption(options, "bandwidth");
+  const double bytes_per_ms = (bandwidth == nullptr ? kBandwidth : strtod(bandwidth, nullptr)) * 1000;
+  return static_cast<uint64_t>(
+      std::clamp(RequestLatencyMs(options) * kShareOfLatency * bytes_per_ms, kMinBytes, kMaxBytes));
 }
 
 UserMappingOptions ParseUserMappingOptions(List* options) {

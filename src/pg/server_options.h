@@ -28,6 +28,9 @@ ServerOptions ParseServerOptions(List* options, Oid owner);
 // The latency alone, without checks: planning a query must not fail because of a server it may not use.
 double RequestLatencyMs(List* options);
 
+// The most bytes between two blocks that are read in one request, from the latency and the bandwidth.
+uint64_t GapBytes(List* options);
+
 struct UserMappingOptions {
   const char* access_key_id;  // "" if there is none
   const char* secret_access_key;

@@ -3,6 +3,7 @@
 #include <climits>
 #include <cstddef>
 
+#include "core/code.h"
 #include "core/fault_store.h"
 #include "core/types.h"
 #include "pg/wall.h"
@@ -20,7 +21,8 @@ namespace {
 
 relopt_kind option_kind;
 
-relopt_enum_elt_def quantization_values[] = {{const_cast<char*>("none"), static_cast<int>(Quantization::kNone)},
+relopt_enum_elt_def quantization_values[] = {{const_cast<char*>("rabitq"), static_cast<int>(Quantization::kRabitq)},
+                                             {const_cast<char*>("none"), static_cast<int>(Quantization::kNone)},
                                              {nullptr, 0}};
 
 bool CheckLocalRoots(char** value, void**, GucSource) {
@@ -44,6 +46,18 @@ bool CheckLocalRoots(char** value, void**, GucSource) {
 bool CheckProbes(int* value, void**, GucSource) {
   if (*value != 0) return true;
   GUC_check_errdetail("It is -1, or at least 1.");
+  return false;
+}
+
+bool CheckRecallTarget(double* value, void**, GucSource) {
+  if (*value == -1 || *value > 0) return true;
+  GUC_check_errdetail("It is -1, or above 0 and at most 1.");
+  return false;
+}
+
+bool CheckEpsilon(double* value, void**, GucSource) {
+  if (*value == -1 || *value >= 0) return true;
+  GUC_check_errdetail("It is -1, or at least 0.");
   return false;
 }
 
@@ -76,6 +90,20 @@ void DefineSettings() {
   DefineCustomIntVariable("ivfremote.probes", "Sets the number of lists a scan probes.",
                           "-1 uses the index's probes option, or the default.", &settings.probes, -1, -1,
                           static_cast<int>(kMaxLists), PGC_USERSET, 0, CheckProbes, nullptr, nullptr);
+  DefineCustomRealVariable("ivfremote.recall_target", "Sets the recall that scans probe enough lists for.",
+                           "-1 uses the index's options, or 0.95.", &settings.recall_target, -1, -1, 1, PGC_USERSET, 0,
+                           CheckRecallTarget, nullptr, nullptr);
+  DefineCustomIntVariable("ivfremote.recall_k", "Sets the number of neighbors that the recall target is about.",
+                          "Use the LIMIT of the query: an index is not told of it.", &settings.recall_k, 10, 1, 1000000,
+                          PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomRealVariable("ivfremote.epsilon",
+                           "Sets how many standard errors below its estimate a row's distance is assumed.",
+                           "Larger values read more rows of the table and lose fewer neighbors. -1 is 1.9 for codes of "
+                           "1 bit, else 2.5.",
+                           &settings.epsilon, -1, -1, 100, PGC_USERSET, 0, CheckEpsilon, nullptr, nullptr);
+  DefineCustomBoolVariable("ivfremote.rerank", "Orders the rows a scan returns by their exact distances.",
+                           "Without it rows come in the order of distances estimated from their codes.",
+                           &settings.rerank, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
   DefineCustomBoolVariable("ivfremote.enable_scan", "Enables the planner's use of ivfremote indexes.", nullptr,
                            &settings.enable_scan, true, PGC_USERSET, GUC_EXPLAIN, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("ivfremote.default_server",
@@ -110,6 +138,9 @@ void DefineSettings() {
   DefineCustomBoolVariable("ivfremote.test_hypothetical", "Estimates every index as a hypothetical one.", nullptr,
                            &settings.test_hypothetical, false, PGC_USERSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr,
                            nullptr);
+  DefineCustomBoolVariable("ivfremote.test_stream_routing", "Reads centroids from their pages at each scan.", nullptr,
+                           &settings.test_stream_routing, false, PGC_USERSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr,
+                           nullptr);
 #endif
   MarkGUCPrefixReserved("ivfremote");
 }
@@ -121,10 +152,33 @@ void DefineIndexOptions() {
   add_int_reloption(option_kind, "lists", "Number of lists; unset is automatic", 0, 1, kMaxLists,
                     AccessExclusiveLock);
   add_int_reloption(option_kind, "probes", "Number of lists a scan probes", -1, 1, kMaxLists, scan_only);
+  add_real_reloption(option_kind, "recall_target", "Recall that a scan probes enough lists for", -1, 0, 1, scan_only);
   add_enum_reloption(option_kind, "quantization", "How rows are coded", quantization_values,
-                     static_cast<int>(Quantization::kNone), "Valid values are \"none\".", AccessExclusiveLock);
+                     static_cast<int>(Quantization::kRabitq), "Valid values are \"rabitq\" and \"none\".",
+                     AccessExclusiveLock);
+  add_int_reloption(option_kind, "bits", "Bits of a coded dimension; unset is automatic", 0, 1, 8, AccessExclusiveLock);
+  add_bool_reloption(option_kind, "spill", "Stores each row in a second list too", false, AccessExclusiveLock);
   add_int_reloption(option_kind, "flush_threshold", "Rows from which an index is trained; -1 is automatic", -1, -1,
                     INT_MAX, scan_only);
+}
+
+static void CheckOptionsTogether(const IndexOptions& options) {
+  if (options.probes > 0 && options.recall_target >= 0)
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("options \"probes\" and \"recall_target\" exclude each other"),
+                    errhint("Use ALTER INDEX ... RESET for one of them.")));
+  if (options.recall_target == 0)
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("value %s out of bounds for option \"%s\"", "0", "recall_target"),
+                    errdetail("It is above 0 and at most 1.")));
+  if (options.bits != 0 && !IsCodeWidth(static_cast<uint32_t>(options.bits)))
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("invalid value for option \"bits\": %d", options.bits),
+                    errdetail("Valid values are 1, 2, 4 and 8.")));
+  if (options.bits != 0 && options.quantization == static_cast<int>(Quantization::kNone))
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("option \"bits\" needs option \"quantization\" to be \"rabitq\""),
+                    errdetail("Rows that are not quantized have no codes.")));
 }
 
 bytea* ParseIndexOptions(Datum reloptions, bool validate) {
@@ -132,15 +186,20 @@ bytea* ParseIndexOptions(Datum reloptions, bool validate) {
       {"server", RELOPT_TYPE_STRING, offsetof(IndexOptions, server_offset)},
       {"lists", RELOPT_TYPE_INT, offsetof(IndexOptions, lists)},
       {"probes", RELOPT_TYPE_INT, offsetof(IndexOptions, probes)},
+      {"recall_target", RELOPT_TYPE_REAL, offsetof(IndexOptions, recall_target)},
       {"quantization", RELOPT_TYPE_ENUM, offsetof(IndexOptions, quantization)},
+      {"bits", RELOPT_TYPE_INT, offsetof(IndexOptions, bits)},
+      {"spill", RELOPT_TYPE_BOOL, offsetof(IndexOptions, spill)},
       {"flush_threshold", RELOPT_TYPE_INT, offsetof(IndexOptions, flush_threshold)},
   };
-  return static_cast<bytea*>(
+  auto* options = static_cast<bytea*>(
       build_reloptions(reloptions, validate, option_kind, sizeof(IndexOptions), fields, lengthof(fields)));
+  if (validate && options != nullptr) CheckOptionsTogether(*reinterpret_cast<IndexOptions*>(options));
+  return options;
 }
 
 const IndexOptions* GetIndexOptions(Relation index) {
-  static const IndexOptions defaults{0, 0, 0, -1, static_cast<int>(Quantization::kNone), -1};
+  static const IndexOptions defaults{0, 0, 0, -1, -1, static_cast<int>(Quantization::kRabitq), 0, false, -1};
   if (index->rd_options == nullptr) return &defaults;
   return reinterpret_cast<const IndexOptions*>(index->rd_options);
 }

@@ -7,6 +7,10 @@ namespace ivfremote {
 
 struct Settings {
   int probes;                   // -1: unset
+  double recall_target;         // -1: unset
+  int recall_k;
+  double epsilon;               // -1: automatic
+  bool rerank;
   bool enable_scan;
   char* default_server;
   char* local_roots;
@@ -18,12 +22,13 @@ struct Settings {
   char* test_fault;
   int test_part_bytes;          // 0: the usual
   bool test_hypothetical;       // the planner must do without the metapage
+  bool test_stream_routing;     // no routing is small enough to keep
 #endif
 };
 
 extern Settings settings;
 
-enum class Quantization { kNone };
+enum class Quantization { kRabitq, kNone };
 
 // The parsed reloptions of an index.
 struct IndexOptions {
@@ -31,7 +36,10 @@ struct IndexOptions {
   int server_offset;
   int lists;            // 0: automatic
   int probes;           // -1: unset
+  double recall_target; // -1: unset
   int quantization;
+  int bits;             // 0: automatic
+  bool spill;
   int flush_threshold;  // rows; -1: automatic
 
   const char* server() const {

@@ -1,0 +1,54 @@
+#include "pg/probes.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "pg/index_cache.h"
+#include "pg/settings.h"
+#include "pg/wall.h"
+
+namespace ivfremote {
+namespace {
+
+constexpr double kDefaultRecall = 0.95;
+// A query that is hard to answer may probe this many times the lists that queries do on average.
+constexpr double kMaxOverMean = 4;
+
+ProbeSetting Fixed(double lists, uint32_t list_count, const ProbeRule& rule) {
+  const auto probes = static_cast<uint32_t>(std::clamp<double>(lists, 1, std::max<uint32_t>(list_count, 1)));
+  return {rule, std::numeric_limits<float>::infinity(), probes, static_cast<double>(probes), 0};
+}
+
+}  // namespace
+
+ProbeSetting ProbeSettingOf(Relation index, uint32_t list_count, const RecallCurve* curve) {
+  const IndexOptions* options = GetIndexOptions(index);
+  const bool calibrated = curve != nullptr && curve->queries > 0;
+  const ProbeRule rule = calibrated ? curve->rule : ProbeRule{};
+  if (settings.probes > 0) return Fixed(settings.probes, list_count, rule);
+  double recall = settings.recall_target;
+  if (recall < 0 && options->probes > 0) return Fixed(options->probes, list_count, rule);
+  if (recall < 0) recall = options->recall_target;
+  if (recall < 0) recall = kDefaultRecall;
+  if (recall >= 1) return Fixed(list_count, list_count, rule);
+  if (!calibrated) return Fixed(std::max(8.0, std::round(std::sqrt(list_count))), list_count, rule);
+  CurvePoint point{};
+  CallCore([&] {
+    point = curve->At(static_cast<uint32_t>(settings.recall_k), recall);
+    return Status::Ok();
+  });
+  if (std::isinf(point.stop)) return Fixed(list_count, list_count, rule);
+  const double most = std::ceil(kMaxOverMean * point.lists) + 8;
+  return {rule, point.stop, static_cast<uint32_t>(std::min<double>(most, list_count)), point.lists, recall};
+}
+
+ProbeSetting ProbeSettingOf(Relation index, const MetaPage& meta) {
+  return ProbeSettingOf(index, meta.list_count, &GetResidentIndex(index, meta)->curve);
+}
+
+double EpsilonOf(uint32_t bits) {
+  return settings.epsilon >= 0 ? settings.epsilon : DefaultEpsilon(bits);
+}
+
+}  // namespace ivfremote

@@ -1,0 +1,137 @@
+#include "pg/search_wave.h"
+
+#include <cstring>
+
+#include "pg/search_index.h"
+#include "pg/server.h"
+#include "pg/settings.h"
+#include "pg/wall.h"
+
+namespace ivfremote {
+namespace {
+
+using std::chrono::milliseconds;
+
+// The longest the core works or waits before we look for interrupts.
+constexpr milliseconds kStep{100};
+// How long blocks that have arrived may wait for local work.
+constexpr milliseconds kLook{5};
+
+// Whether a segment is still listed now.
+bool StillListed(Relation index, const SegmentEntry& segment) {
+  auto* now = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
+  ReadMeta(index, now);
+  bool listed = false;
+  for (uint32_t i = 0; i < now->segment_count; ++i) listed |= now->segments[i].id == segment.id;
+  pfree(now);
+  return listed;
+}
+
+const char* QualifiedName(Relation index) {
+  return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(index)), RelationGetRelationName(index));
+}
+
+[[noreturn]] void ThrowStoreError(const IndexSearch* search, const char* server, const CoreError& error) {
+  const char* name = RelationGetRelationName(search->index);
+  CHECK_FOR_INTERRUPTS();
+  switch (error.code) {
+    case StatusCode::kNotFound:
+      for (uint32_t i = 0; i < search->meta->segment_count; ++i)
+        if (!StillListed(search->index, search->meta->segments[i]))
+          ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                          errmsg("index \"%s\" was rewritten during the scan", name),
+                          errhint("Run the statement again.")));
+      ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE),
+                      errmsg("object of index \"%s\" is missing in server \"%s\"", name, server),
+                      errdetail_internal("%s", error.message),
+                      errhint("Restore the object from a copy, or run REINDEX INDEX CONCURRENTLY %s; the table holds "
+                              "all its data.",
+                              QualifiedName(search->index))));
+    case StatusCode::kDenied:
+      if (std::strstr(error.message, "RequestTimeTooSkewed") != nullptr)
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("server \"%s\" refused access to index \"%s\"", server, name),
+                        errdetail_internal("%s", error.message), errhint("Set the clock of this machine.")));
+      ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                      errmsg("server \"%s\" refused access to index \"%s\"", server, name),
+                      errdetail("%s; with the user mapping of role \"%s\" (owner of the index), else of PUBLIC.",
+                                error.message, GetUserNameFromId(search->index->rd_rel->relowner, false)),
+                      errhint("Use ALTER USER MAPPING FOR %s SERVER %s OPTIONS (SET ...).",
+                              quote_identifier(GetUserNameFromId(search->index->rd_rel->relowner, false)),
+                              quote_identifier(server))));
+    case StatusCode::kCorrupt:
+      ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+                      errmsg("index \"%s\" read wrong bytes from server \"%s\"", name, server),
+                      errdetail_internal("%s", error.message),
+                      errhint("Restore the object from a copy, or run REINDEX INDEX CONCURRENTLY %s; the table holds "
+                              "all its data.",
+                              QualifiedName(search->index))));
+    case StatusCode::kUnsupported:
+      ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                      errmsg("could not read index \"%s\" from server \"%s\"", name, server),
+                      errdetail_internal("%s", error.message),
+                      errhint("Install the newer library on this server too.")));
+    default:
+      ereport(ERROR, (errcode(error.sqlstate),
+                      errmsg("could not read index \"%s\" from server \"%s\"", name, server),
+                      errdetail("%zu of %zu requests failed; last: %s.", (*search->search)->requests_failed(),
+                                (*search->search)->requests_in_wave(), error.message),
+                      errhint("Set ivfremote.enable_scan = off to search the table itself.")));
+  }
+  pg_unreachable();
+}
+
+}  // namespace
+
+Wave NewWave() {
+  const Clock::time_point now = Clock::now();
+  return {now + milliseconds(settings.scan_timeout_ms), now + kLook, {}, false};
+}
+
+void StartWave(IndexSearch* search) {
+  const char* server = ServerNameOf(search->index, *search->meta);
+  ObjectStore* store = SessionStore(server, search->index->rd_rel->relowner);
+  const CoreError error = RunCore([&] {
+    return (*search->search)->StartWave(store, static_cast<size_t>(settings.max_concurrent_requests));
+  });
+  if (error.sqlstate != 0) ThrowStoreError(search, server, error);
+}
+
+// Scores what has arrived, or arrives until `until`.
+static void StepWave(IndexSearch* search, Clock::time_point until) {
+  Search& core = **search->search;
+  const char* server = ServerNameOf(search->index, *search->meta);
+  const CoreError error = RunCore([&] { return core.StepWave(until); });
+  CHECK_FOR_INTERRUPTS();
+  if (error.code == StatusCode::kDenied && !search->wave->reread) {
+    // The user mapping may have changed since it was read.
+    search->wave->reread = true;
+    ForgetSessionStore(server, search->index->rd_rel->relowner);
+    StartWave(search);
+    return;
+  }
+  if (error.sqlstate != 0) ThrowStoreError(search, server, error);
+  if (settings.scan_timeout_ms > 0 && core.wave_running() && Clock::now() >= search->wave->deadline)
+    ereport(ERROR, (errcode(ERRCODE_IO_ERROR),
+                    errmsg("could not read index \"%s\" from server \"%s\"",
+                           RelationGetRelationName(search->index), server),
+                    errdetail("%zu of %zu requests were not answered within ivfremote.scan_timeout (%d ms).",
+                              core.requests_outstanding(), core.requests_in_wave(), settings.scan_timeout_ms),
+                    errhint("Set ivfremote.enable_scan = off to search the table itself.")));
+}
+
+void LookAtWave(IndexSearch* search) {
+  CHECK_FOR_INTERRUPTS();
+  if (!(*search->search)->wave_running()) return;
+  const Clock::time_point now = Clock::now();
+  if (now < search->wave->next_look) return;
+  StepWave(search, now);
+  search->wave->next_look = Clock::now() + kLook;
+  search->wave->look_time += Clock::now() - now;
+}
+
+void FinishWave(IndexSearch* search) {
+  while ((*search->search)->wave_running()) StepWave(search, Clock::now() + kStep);
+}
+
+}  // namespace ivfremote
