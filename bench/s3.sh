@@ -6,21 +6,9 @@ set -euo pipefail
 # shellcheck source=bench/lib/bench.sh
 . "$(dirname "$0")/lib/bench.sh"
 test/lib/packages.sh
-test/lib/packages.sh test/stores/packages.txt
 directory=$(mktemp -d)
-trap 'test/stores/nginx.sh stop "$directory/nginx" >/dev/null; test/stores/radosgw.sh stop "$directory/s3" >/dev/null; rm -rf "$directory"' EXIT
-mkdir "$directory/s3" "$directory/nginx"
-MEMORY=6442450944 test/stores/radosgw.sh start "$directory/s3" >/dev/null
-test/stores/radosgw.sh bucket "$directory/s3" bench >/dev/null
-set -a
-# shellcheck source=/dev/null
-. "$directory/s3/store.env"
-S3_ENDPOINT=http://127.0.0.1:$S3_HTTP_PORT
-test/stores/nginx.sh start "$directory/nginx" "$S3_HTTP_PORT" >/dev/null
-# shellcheck source=/dev/null
-. "$directory/nginx/store.env"
-set +a
-curl -fsS "http://127.0.0.1:$FRONT_FAULTY_HTTP_PORT/_fault?delay=30&jitter=10" >/dev/null
+trap 'bench_stop_s3 "$directory"' EXIT
+bench_start_s3 "$directory"
 bench_build s3
 
 # The peer: the same number of bytes in requests of the same size.

@@ -3,6 +3,9 @@
 #
 #   . "$(dirname "$0")/lib/bench.sh"
 #   bench_run PROGRAM                 with the directory of a file:// server as its argument
+#   bench_start_s3 DIRECTORY          an S3 server with a bucket `bench`, and a front whose faulty port answers 30 +- 10 ms late;
+#                                     their ports and keys are then in the environment
+#   bench_stop_s3 DIRECTORY
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 unset MAKEFLAGS MAKELEVEL
@@ -30,4 +33,26 @@ bench_run() {
         private_server_start 'shared_buffers = 1GB' 'max_wal_size = 4GB' || return 1
     # shellcheck disable=SC2154 # set by private_server_create
     "build/bench/$program" "$work/lake"
+}
+
+bench_start_s3() {
+    test/lib/packages.sh test/stores/packages.txt || return 1
+    mkdir "$1/s3" "$1/nginx"
+    MEMORY=6442450944 test/stores/radosgw.sh start "$1/s3" >/dev/null || return 1
+    test/stores/radosgw.sh bucket "$1/s3" bench >/dev/null || return 1
+    set -a
+    # shellcheck source=/dev/null
+    . "$1/s3/store.env"
+    S3_ENDPOINT=http://127.0.0.1:$S3_HTTP_PORT
+    test/stores/nginx.sh start "$1/nginx" "$S3_HTTP_PORT" >/dev/null || return 1
+    # shellcheck source=/dev/null
+    . "$1/nginx/store.env"
+    set +a
+    curl -fsS "http://127.0.0.1:$FRONT_FAULTY_HTTP_PORT/_fault?delay=30&jitter=10" >/dev/null
+}
+
+bench_stop_s3() {
+    test/stores/nginx.sh stop "$1/nginx" >/dev/null
+    test/stores/radosgw.sh stop "$1/s3" >/dev/null
+    rm -rf "$1"
 }
