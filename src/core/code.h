@@ -31,8 +31,8 @@ constexpr size_t CodeBytes(uint32_t padded, uint32_t bits) { return size_t{padde
 
 // Codes in groups, as a block stores them and the kernels read them. 1 bit: 32 rows a group; for each 4 dimensions
 // ceil(t / 2) bytes, t the rows of the group, byte j with row j in its low and row j + ceil(t / 2) in its high nibble,
-// dimension 4g + i in bit i of the nibble. Else: 16 rows a group; for each word of a code the words of its t rows.
-// All groups but the last are full.
+// dimension 4g + i in bit i of the nibble; where t is odd, the high nibble that has no row is 0. Else: 16 rows a group;
+// for each word of a code the words of its t rows. All groups but the last are full.
 constexpr uint32_t GroupRows(uint32_t bits) { return bits == 1 ? 32 : 16; }
 constexpr size_t GroupBytes(uint32_t padded, uint32_t bits, uint32_t rows) {
   return bits == 1 ? size_t{padded} / 4 * ((rows + 1) / 2) : size_t{padded} * bits / 8 * rows;
