@@ -30,11 +30,30 @@ struct CodedRows {
   const std::byte* codes = nullptr;
 };
 
+// What the bounds of a query's rows are made of, from the integer sum that stands for <v,y>:
+//   bound = shared + own a + s (scale (sum - center) + offset) - width sqrt(e^2 + (s noise)^2)
+// less kSafety of the terms' magnitudes.
+struct BoundTerms {
+  // Rounding takes at most eight times 2^-24 of a term's magnitude, storing the factors included; rotating a vector in
+  // float32 takes about as much.
+  static constexpr float kSafety = 0x1p-20f;
+
+  int32_t center = 0;
+  float scale = 0;
+  float offset = 0;
+  float shared = 0;
+  float own = 0;
+  float width = 0;
+  float noise = 0;  // sigma / |y|
+};
+
+// For one thread, but Score may run on many at once.
 class CodeScorer {
  public:
   CodeScorer(Metric metric, uint32_t padded, uint32_t bits, double epsilon);
 
-  // Prepares for the rows of a centroid. `query.y` need not outlive the call.
+  // Prepares for the rows of a centroid. `query.y` need not outlive the call. Where it isn't finite, or too long for
+  // float32, all bounds are -infinity.
   void SetQuery(const QueryResidual& query);
 
   // Writes the bounds of all rows.
@@ -45,19 +64,21 @@ class CodeScorer {
   void ScoreReference(const CodedRows& rows, float* bounds) const;
 
  private:
+  struct alignas(64) Line {
+    std::byte bytes[64];
+  };
+
+  uint8_t* tables() { return reinterpret_cast<uint8_t*>(query_.data()); }
+  int16_t* integers() { return reinterpret_cast<int16_t*>(query_.data()); }
+  int64_t ReferenceSum(const std::byte* group, uint32_t rows, uint32_t row) const;
+
   Metric metric_;
   uint32_t padded_;
   uint32_t bits_;
   double epsilon_;
   // Of the query: filled by SetQuery.
-  std::vector<uint8_t> tables_;    // 1 bit: [padded / 4 x 16]
-  std::vector<int16_t> integers_;  // else: [padded], in the pairs the kernels want
-  float scale_ = 0;                // <v,y> = scale * sum + offset
-  float offset_ = 0;
-  float constant_ = 0;             // what all rows share: |y|^2, or -<q,c>
-  float alpha_ = 0;
-  float norm_ = 0;                 // |y|
-  float sigma_ = 0;
+  std::vector<Line> query_;  // tables for 1 bit, else integers: see code_kernels.h
+  BoundTerms terms_;
 };
 
 }  // namespace ivfremote
