@@ -42,10 +42,11 @@ SegmentContents ReadSegment(const std::string& path) {
   Directory directory;
   Check(DecodeDirectory(directory_bytes, bytes.size(), &directory), path);
 
+  if (header.format().coded()) throw std::runtime_error(path + " holds codes, not rows");
   contents.rows.dimensions = header.dimensions;
   for (const BlockEntry& entry : directory.blocks) {
     BlockView block;
-    Check(DecodeBlock(segment.subspan(entry.offset, entry.length), header.dimensions, entry, &block), path);
+    Check(DecodeBlock(segment.subspan(entry.offset, entry.length), header.format(), entry, &block), path);
     for (uint32_t i = 0; i < block.rows(); ++i) {
       contents.rows.values.insert(contents.rows.values.end(), block.row(i), block.row(i) + header.dimensions);
       contents.tids.push_back(block.tid(i));

@@ -1,4 +1,5 @@
 // Pages of an index whose bytes are wrong: everything is refused, or harmless.
+#include <cmath>
 #include <set>
 
 #include "core/page_format.h"
@@ -39,7 +40,7 @@ void FuzzMeta(FuzzInput* input) {
   valid.routing_id = 1;
   valid.routing = {3, 0, 100};
   valid.list_count = 2;
-  valid.current = {2, 2, 0, 4, 0};
+  valid.current = {2, 2, 0, 4};
   valid.segment_count = 2;
   for (uint32_t i = 0; i < 2; ++i) {
     valid.segments[i].id = 3 + i;
@@ -130,15 +131,17 @@ bool Rank(Bytes bytes, Metric metric, const std::vector<float>& query, size_t pi
     const Status status = ranker.Feed(copy.bytes());
     if (!status.ok()) return RequireRefusal(status), false;
   }
-  const Status status = ranker.Best(~0u, lists);
+  std::vector<RankedList> ranked;
+  const Status status = ranker.Rank(kAdaptiveRule, ~0u, &ranked);
   uint32_t nearest = ~0u;
   const Status nearest_status = ranker.Nearest(&nearest);
   REQUIRE(status.ok() == nearest_status.ok());
   if (!status.ok()) return RequireRefusal(status), false;
+  for (const RankedList& list : ranked) lists->push_back(list.list);
   REQUIRE(nearest < lists->size());
-  std::vector<uint32_t> best;
-  REQUIRE(ranker.Best(2, &best).ok());
-  REQUIRE(best.size() == std::min<size_t>(2, lists->size()));
+  REQUIRE(ranker.Rank(ProbeRule(), 2, &ranked).ok());
+  REQUIRE(ranked.size() == std::min<size_t>(2, lists->size()));
+  for (size_t j = 0; j < ranked.size(); ++j) REQUIRE(ranked[j].stop == static_cast<float>(std::log1p(j)));
   return true;
 }
 
@@ -188,10 +191,11 @@ void FuzzRouting(FuzzInput* input) {
 }
 
 void FuzzPending(FuzzInput* input) {
-  const uint32_t dimensions = input->TakeBetween(1, kMaxDimensions);
-  const PendingLayout layout = PendingLayoutFor(dimensions);
+  CodeFormat format;
+  format.dimensions = input->TakeBetween(1, kMaxDimensions);
+  const PendingLayout layout = PendingLayoutFor(format);
   REQUIRE(layout.rows_per_page >= 1 && layout.RowOffset(layout.rows_per_page) <= kPayloadBytes);
-  REQUIRE(layout.wide || layout.row_bytes == sizeof(PendingRow) + dimensions * sizeof(float));
+  REQUIRE(layout.wide || layout.row_bytes == sizeof(PendingRow) + format.RowBytes());
   const uint32_t used = input->Take<uint32_t>();
   const Status status = CheckPendingPage(layout, used);
   if (!status.ok()) return RequireRefusal(status);

@@ -114,10 +114,13 @@ void SearchBlock(Bytes block, uint32_t dimensions, BlockEntry entry, Metric metr
   const std::vector<float> query(dimensions, 0.5f);
   SegmentEntry segment{};
   segment.place = SegmentPlace::kPages;
-  Search search(metric, query.data(), dimensions, {});
+  SearchOptions options;
+  options.metric = metric;
+  options.format.dimensions = dimensions;
+  Search search(options, query.data());
   const uint16_t number = search.AddSegment(segment, {entry});
-  const ExactCopy range(block);
-  const Status status = search.Deliver(number, 0, range.bytes());
+  std::copy(block.begin(), block.end(), search.BufferFor(number, 0));
+  const Status status = search.Deliver(number, 0);
   REQUIRE(status.ok() == decodes);
   if (!decodes) return RequireRefusal(status);
   search.StartOrder();
@@ -136,10 +139,11 @@ void FuzzBlock(FuzzInput* input) {
   const uint32_t dimensions = input->TakeBetween(1, 9);
   const auto metric = static_cast<Metric>(input->Take<uint8_t>() % 3);
   const uint32_t rows = input->TakeBetween(1, 20);
-  BlockBuilder builder(dimensions);
+  const CodeFormat format{CodeKind::kFloat32, 32, dimensions};
+  BlockBuilder builder(format);
   for (uint32_t i = 0; i < rows; ++i) {
     std::vector<float> row(dimensions, static_cast<float>(i));
-    builder.Add({i, static_cast<uint16_t>(i)}, row.data());
+    builder.Add({i, static_cast<uint16_t>(i)}, reinterpret_cast<const std::byte*>(row.data()));
   }
   std::vector<std::byte> bytes = builder.Finish(3, 4);
   BlockEntry entry{0, 0, rows, 0, 3, 4, 0};
@@ -149,7 +153,7 @@ void FuzzBlock(FuzzInput* input) {
   entry.crc = Crc32c(bytes);
   const ExactCopy copy(bytes);
   BlockView view;
-  const Status status = DecodeBlock(copy.bytes(), dimensions, entry, &view);
+  const Status status = DecodeBlock(copy.bytes(), format, entry, &view);
   if (status.ok()) {
     REQUIRE(view.rows() == entry.rows);
     REQUIRE(uint64_t{view.rows()} * (dimensions * sizeof(float)) <= bytes.size());
@@ -165,7 +169,7 @@ void FuzzBlock(FuzzInput* input) {
   // One wrong bit, and the checksum says so.
   if (bytes.empty()) return;
   bytes[bytes.size() / 2] ^= std::byte{1};
-  REQUIRE(DecodeBlock(ExactCopy(bytes).bytes(), dimensions, entry, &view).code() == StatusCode::kCorrupt);
+  REQUIRE(DecodeBlock(ExactCopy(bytes).bytes(), format, entry, &view).code() == StatusCode::kCorrupt);
 }
 
 }  // namespace

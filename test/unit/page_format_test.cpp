@@ -105,8 +105,8 @@ MetaPage ExampleMeta() {
   meta.index_uuid.fill(0x33);
   meta.epoch = 5;
   meta.next_id = 10;
-  meta.current = {4, 100, 0, 50, 0};
-  meta.sealed = {3, 1000, 1, 40, 0};
+  meta.current = {4, 100, 0, 50};
+  meta.sealed = {3, 1000, 1, 40};
   meta.routing_id = 2;
   meta.routing = {30, 1, 900000};
   meta.list_count = 256;
@@ -194,6 +194,7 @@ TEST(MetaPage, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(offsetof(PendingGeneration, group_count), 8u);
   EXPECT_EQ(offsetof(PendingGeneration, directory_depth), 12u);
   EXPECT_EQ(offsetof(PendingGeneration, directory_root), 16u);
+  EXPECT_EQ(offsetof(PendingGeneration, code_kind), 20u);
   EXPECT_EQ(offsetof(StreamRef, depth), 4u);
   EXPECT_EQ(offsetof(StreamRef, bytes), 8u);
 }
@@ -630,7 +631,7 @@ TEST(PendingLayout, RowsThatFitAPage) {
       {16000, 64000, true, 32, 254},
   };
   for (const auto& c : cases) {
-    const PendingLayout layout = PendingLayoutFor(c.dimensions);
+    const PendingLayout layout = PendingLayoutFor({CodeKind::kFloat32, 32, c.dimensions});
     EXPECT_EQ(layout.code_bytes, c.code_bytes) << c.dimensions;
     EXPECT_EQ(layout.wide, c.wide) << c.dimensions;
     EXPECT_EQ(layout.row_bytes, c.row_bytes) << c.dimensions;
@@ -640,7 +641,7 @@ TEST(PendingLayout, RowsThatFitAPage) {
 
 TEST(PendingLayout, OfEveryWidth) {
   for (uint32_t dimensions = 1; dimensions <= kMaxDimensions; ++dimensions) {
-    const PendingLayout layout = PendingLayoutFor(dimensions);
+    const PendingLayout layout = PendingLayoutFor({CodeKind::kFloat32, 32, dimensions});
     ASSERT_GE(layout.rows_per_page, 1u) << dimensions;
     ASSERT_LE(layout.RowOffset(layout.rows_per_page), kPayloadBytes) << dimensions;
     ASSERT_GT(layout.RowOffset(layout.rows_per_page + 1), kPayloadBytes) << dimensions;

@@ -227,6 +227,15 @@ Status FeedIn(const Cut& cut, const ByteVector& bytes, ListRanker* ranker) {
 const Cut kWhole{"whole", {~size_t{0}}};
 const Cut kPages{"pages", {kPayloadBytes}};
 
+// The best `count` lists by distance alone.
+Status Best(ListRanker* ranker, uint32_t count, std::vector<uint32_t>* lists) {
+  std::vector<RankedList> ranked;
+  IVFREMOTE_RETURN_IF_ERROR(ranker->Rank(ProbeRule(), count, &ranked));
+  lists->clear();
+  for (const RankedList& list : ranked) lists->push_back(list.list);
+  return Status::Ok();
+}
+
 class ListRankerTest : public testing::TestWithParam<std::tuple<Metric, uint32_t>> {};
 
 TEST_P(ListRankerTest, EqualsBruteForceHoweverTheBytesCome) {
@@ -253,9 +262,9 @@ TEST_P(ListRankerTest, EqualsBruteForceHoweverTheBytesCome) {
       ListRanker ranker(metric, query.data(), dimensions);
       ASSERT_OK(FeedIn(cut, bytes, &ranker));
       std::vector<uint32_t> best;
-      ASSERT_OK(ranker.Best(lists, &best));
+      ASSERT_OK(Best(&ranker, lists, &best));
       EXPECT_EQ(best, expected);
-      ASSERT_OK(ranker.Best(5, &best));
+      ASSERT_OK(Best(&ranker, 5, &best));
       EXPECT_EQ(best, std::vector<uint32_t>(expected.begin(), expected.begin() + 5));
       uint32_t nearest = ~0u;
       ASSERT_OK(ranker.Nearest(&nearest));
@@ -291,7 +300,7 @@ class RankingTest : public testing::Test {
     ListRanker ranker(metric, &query, 1);
     EXPECT_OK(ranker.Feed(routing_.Encode()));
     std::vector<uint32_t> lists;
-    EXPECT_OK(ranker.Best(count, &lists));
+    EXPECT_OK(ivfremote::Best(&ranker, count, &lists));
     return lists;
   }
 
@@ -318,7 +327,7 @@ TEST_F(RankingTest, TiesByListNumberAcrossPages) {
   ListRanker ranker(Metric::kL2, query.data(), 50);
   ASSERT_OK(FeedIn(kPages, routing.Encode(), &ranker));
   std::vector<uint32_t> lists;
-  ASSERT_OK(ranker.Best(200, &lists));
+  ASSERT_OK(ivfremote::Best(&ranker, 200, &lists));
   EXPECT_EQ(lists, BruteForce(routing, query, false));
 }
 
@@ -401,14 +410,14 @@ TEST_F(RankingTest, StreamThatIsCutOff) {
   uint32_t list;
   {
     ListRanker unfed(Metric::kL2, query, 3);
-    EXPECT_TRUE(Fails(unfed.Best(1, &lists), StatusCode::kCorrupt));
+    EXPECT_TRUE(Fails(ivfremote::Best(&unfed, 1, &lists), StatusCode::kCorrupt));
     EXPECT_TRUE(Fails(unfed.Nearest(&list), StatusCode::kCorrupt));
   }
   for (size_t length = 0; length < bytes.size(); length += 4) {
     ListRanker ranker(Metric::kL2, query, 3);
     const Status fed = ranker.Feed(Bytes(bytes).first(length));
     EXPECT_EQ(fed.code(), length < 64 ? StatusCode::kCorrupt : StatusCode::kOk) << length;
-    EXPECT_TRUE(Fails(ranker.Best(1, &lists), StatusCode::kCorrupt)) << length;
+    EXPECT_TRUE(Fails(ivfremote::Best(&ranker, 1, &lists), StatusCode::kCorrupt)) << length;
     EXPECT_TRUE(Fails(ranker.Nearest(&list), StatusCode::kCorrupt)) << length;
   }
 }

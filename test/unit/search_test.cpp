@@ -76,7 +76,7 @@ class SearchTest : public testing::Test {
       for (uint32_t i = 0; i < sizes[list]; ++i, ++next) {
         // TIDs in no order.
         const Tid tid{static_cast<uint32_t>(Below(random_, 100000)), static_cast<uint16_t>(1 + Below(random_, 200))};
-        EXPECT_OK(writer.Add(list, tid, rows[next].data()));
+        EXPECT_OK(writer.Add(list, tid, RowBytes(rows[next].data())));
         segment.rows.push_back({tid, rows[next]});
       }
     EXPECT_OK(writer.Finish());
@@ -99,9 +99,11 @@ class SearchTest : public testing::Test {
   }
 
   Search Start(Metric metric, uint64_t max_gap_bytes = 128 << 10) {
-    FetchPlanOptions options;
-    options.max_gap_bytes = max_gap_bytes;
-    return Search(metric, query_.data(), kDimensions, options);
+    SearchOptions options;
+    options.metric = metric;
+    options.format.dimensions = kDimensions;
+    options.plan.max_gap_bytes = max_gap_bytes;
+    return Search(options, query_.data());
   }
 
   // The blocks of `lists` in no order.
@@ -123,9 +125,11 @@ class SearchTest : public testing::Test {
 
   static Status DeliverAll(Search* search, uint16_t number, const Segment& segment) {
     const std::vector<PlannedRange>& ranges = search->RangesOf(number);
-    for (size_t i = ranges.size(); i-- > 0;)
-      IVFREMOTE_RETURN_IF_ERROR(
-          search->Deliver(number, i, Bytes(segment.bytes).subspan(ranges[i].offset, ranges[i].length)));
+    for (size_t i = ranges.size(); i-- > 0;) {
+      std::copy_n(segment.bytes.begin() + static_cast<ptrdiff_t>(ranges[i].offset), ranges[i].length,
+                  search->BufferFor(number, i));
+      IVFREMOTE_RETURN_IF_ERROR(search->Deliver(number, i));
+    }
     return Status::Ok();
   }
 
@@ -449,7 +453,7 @@ TEST_F(SearchTest, PendingRowsInterleave) {
     }
     const Row row{{200000 + i, 1}, UniformVector(random_, kDimensions)};
     std::memcpy(bytes.data() + 1, row.values.data(), kDimensions * sizeof(float));
-    search.ScorePending(row.tid, bytes.data() + 1);
+    ASSERT_OK(search.AddPending(row.tid, 0, bytes.data() + 1));
     rows.push_back(row);
   }
   const std::vector<Candidate> candidates = Drain(&search);

@@ -400,6 +400,8 @@ TEST(SegmentDirectory, CheckBlockEntry) {
 constexpr uint32_t kDimensions = 5;
 constexpr uint32_t kRows = 3;
 
+CodeFormat FloatsOf(uint32_t dimensions) { return {CodeKind::kFloat32, 32, dimensions}; }
+
 struct Block {
   ByteVector bytes;
   BlockEntry entry;
@@ -408,7 +410,7 @@ struct Block {
     entry.length = static_cast<uint32_t>(bytes.size());
     entry.crc = Crc32c(bytes);
   }
-  Status Decode(BlockView* view) const { return DecodeBlock(bytes, kDimensions, entry, view); }
+  Status Decode(BlockView* view) const { return DecodeBlock(bytes, FloatsOf(kDimensions), entry, view); }
   Status Decode() const {
     BlockView view;
     return Decode(&view);
@@ -417,11 +419,11 @@ struct Block {
 
 // Row i is (10i, 10i + 1, ...) of heap tuple (i, i + 1).
 Block ExampleBlock() {
-  BlockBuilder builder(kDimensions);
+  BlockBuilder builder(FloatsOf(kDimensions));
   for (uint32_t i = 0; i < kRows; ++i) {
     float row[kDimensions];
     for (uint32_t j = 0; j < kDimensions; ++j) row[j] = static_cast<float>(10 * i + j);
-    builder.Add({i, static_cast<uint16_t>(i + 1)}, row);
+    builder.Add({i, static_cast<uint16_t>(i + 1)}, RowBytes(row));
   }
   Block block;
   block.bytes = builder.Finish(7, 8);
@@ -516,15 +518,15 @@ TEST(SegmentBlock, RowCountThatOverflows) {
 TEST(SegmentBlock, OfAnotherIndexWidth) {
   BlockView view;
   const Block block = ExampleBlock();
-  EXPECT_TRUE(Fails(DecodeBlock(block.bytes, kDimensions + 1, block.entry, &view), StatusCode::kCorrupt));
+  EXPECT_TRUE(Fails(DecodeBlock(block.bytes, FloatsOf(kDimensions + 1), block.entry, &view), StatusCode::kCorrupt));
 }
 
 TEST(SegmentBlock, IsFullAtItsRowLimit) {
-  BlockBuilder builder(1);
+  BlockBuilder builder(FloatsOf(1));
   const float row = 0;
   for (uint32_t i = 0; i < kMaxBlockRows; ++i) {
     ASSERT_FALSE(builder.full()) << i;
-    builder.Add({i, 1}, &row);
+    builder.Add({i, 1}, RowBytes(&row));
   }
   EXPECT_TRUE(builder.full());
   EXPECT_EQ(builder.rows(), kMaxBlockRows);
@@ -532,19 +534,19 @@ TEST(SegmentBlock, IsFullAtItsRowLimit) {
 
 TEST(SegmentBlock, IsFullAtTheFirstRowThatFillsIt) {
   const std::vector<float> row(kMaxDimensions);
-  BlockBuilder builder(kMaxDimensions);
-  while (!builder.full()) builder.Add({0, 1}, row.data());
+  BlockBuilder builder(FloatsOf(kMaxDimensions));
+  while (!builder.full()) builder.Add({0, 1}, RowBytes(row.data()));
   EXPECT_EQ(builder.rows(), kMaxBlockBytes / (kMaxDimensions * sizeof(float)) + 1);
 }
 
 TEST(SegmentBlock, FinishForgetsTheRows) {
   const float row = 1;
-  BlockBuilder builder(1);
+  BlockBuilder builder(FloatsOf(1));
   EXPECT_TRUE(builder.empty());
-  builder.Add({1, 1}, &row);
+  builder.Add({1, 1}, RowBytes(&row));
   const ByteVector first = builder.Finish(0, 0);
   EXPECT_TRUE(builder.empty());
-  builder.Add({1, 1}, &row);
+  builder.Add({1, 1}, RowBytes(&row));
   EXPECT_EQ(builder.Finish(0, 0), first);
 }
 

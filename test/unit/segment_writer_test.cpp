@@ -55,7 +55,7 @@ class SegmentWriterTest : public testing::Test {
     for (uint32_t i = 0; i < count; ++i) {
       Row row{{static_cast<uint32_t>(random_()), static_cast<uint16_t>(1 + Below(random_, 0xffff))},
               UniformVector(random_, header_.dimensions)};
-      ASSERT_OK(writer_->Add(list, row.tid, row.values.data()));
+      ASSERT_OK(writer_->Add(list, row.tid, RowBytes(row.values.data())));
       written_[list].push_back(std::move(row));
       ASSERT_OK(Move());
     }
@@ -116,6 +116,7 @@ class SegmentWriterTest : public testing::Test {
     EXPECT_EQ(header.dimensions, header_.dimensions);
     EXPECT_EQ(header.list_count, header_.list_count);
     EXPECT_EQ(header.part_bytes, header_.part_bytes);
+    EXPECT_EQ(header.format(), header_.format());
     EXPECT_EQ(header.name, ExampleName());
 
     const std::string last = FormatObjectKey({ExampleName(), static_cast<uint32_t>(parts - 1)});
@@ -144,7 +145,7 @@ class SegmentWriterTest : public testing::Test {
         previous_end = entry.offset + entry.length;
         const auto bytes = Read(entry.offset, entry.length);
         BlockView block;
-        ASSERT_OK(DecodeBlock(bytes, header.dimensions, entry, &block));
+        ASSERT_OK(DecodeBlock(bytes, header.format(), entry, &block));
         for (uint32_t k = 0; k < block.rows(); ++k)
           rows[list].push_back({block.tid(k), {block.row(k), block.row(k) + header.dimensions}});
       }
@@ -249,9 +250,9 @@ TEST_F(SegmentWriterTest, ItemsThatJustFitAPart) {
 TEST_F(SegmentWriterTest, ItemThatFitsNoPartIsAnError) {
   Start(100, 1, 1024);
   std::vector<float> row(100);
-  ASSERT_OK(writer_->Add(0, {1, 1}, row.data()));
-  ASSERT_OK(writer_->Add(0, {1, 2}, row.data()));
-  ASSERT_OK(writer_->Add(0, {1, 3}, row.data()));
+  ASSERT_OK(writer_->Add(0, {1, 1}, RowBytes(row.data())));
+  ASSERT_OK(writer_->Add(0, {1, 2}, RowBytes(row.data())));
+  ASSERT_OK(writer_->Add(0, {1, 3}, RowBytes(row.data())));
   EXPECT_TRUE(Fails(writer_->Finish(), StatusCode::kInternal, {"does not fit a part"}));
 }
 
@@ -262,7 +263,7 @@ TEST_F(SegmentWriterTest, TakeOutputDrains) {
   const std::vector<float> row(256);
   uint64_t taken = 0;
   for (uint32_t list = 0; list < 1000; ++list) {
-    for (uint16_t i = 1; i <= 10; ++i) ASSERT_OK(writer_->Add(list, {list, i}, row.data()));
+    for (uint16_t i = 1; i <= 10; ++i) ASSERT_OK(writer_->Add(list, {list, i}, RowBytes(row.data())));
     uint64_t bytes = 0;
     for (const auto& chunk : writer_->TakeOutput()) bytes += chunk.bytes.size();
     ASSERT_LT(bytes, 2 * (10 * 256 * sizeof(float) + 256)) << list;
@@ -292,8 +293,8 @@ TEST_F(SegmentWriterTest, TakenNameIsAnError) {
     ASSERT_OK(Put(&store_, taken, "of another"));
     Start(4, 2, 1024);
     std::vector<float> row(4);
-    for (uint16_t i = 1; i <= 40; ++i) ASSERT_OK(writer_->Add(0, {0, i}, row.data()));
-    for (uint16_t i = 1; i <= 40; ++i) ASSERT_OK(writer_->Add(1, {1, i}, row.data()));
+    for (uint16_t i = 1; i <= 40; ++i) ASSERT_OK(writer_->Add(0, {0, i}, RowBytes(row.data())));
+    for (uint16_t i = 1; i <= 40; ++i) ASSERT_OK(writer_->Add(1, {1, i}, RowBytes(row.data())));
     EXPECT_TRUE(Fails(Finish(), StatusCode::kAlreadyExists, {taken})) << taken_part;
     EXPECT_EQ(store_.objects()[taken].size(), 10u) << "an object was overwritten";
   }
@@ -303,7 +304,7 @@ TEST_F(SegmentWriterTest, UploadMakesProgressPastItsDeadline) {
   Start(4, 5, 1024);
   std::vector<float> row(4);
   for (uint32_t list = 0; list < 5; ++list)
-    for (uint16_t i = 1; i <= 30; ++i) ASSERT_OK(writer_->Add(list, {list, i}, row.data()));
+    for (uint16_t i = 1; i <= 30; ++i) ASSERT_OK(writer_->Add(list, {list, i}, RowBytes(row.data())));
   ASSERT_OK(writer_->Finish());
   upload_->Add(writer_->TakeOutput());
   int steps = 1;

@@ -52,6 +52,8 @@ inline Clock::time_point Past() { return Clock::now() - std::chrono::seconds(1);
 
 inline std::string Text(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 inline Bytes AsBytes(std::string_view text) { return std::as_bytes(std::span(text)); }
+// A float32 row as blocks and pending rows take it.
+inline const std::byte* RowBytes(const float* row) { return reinterpret_cast<const std::byte*>(row); }
 
 // Overwrites a field of an encoded structure.
 template <typename T>

@@ -267,10 +267,12 @@ TEST(Training, FewProbesFindTheNeighbours) {
       std::partial_sort(neighbours.begin(), neighbours.begin() + 10, neighbours.end());
       ListRanker ranker(Metric::kL2, &queries[q * d], d);
       ASSERT_OK(ranker.Feed(routing.Encode()));
-      std::vector<uint32_t> probes;
-      ASSERT_OK(ranker.Best(4, &probes));
+      std::vector<RankedList> probes;
+      ASSERT_OK(ranker.Rank(ProbeRule(), 4, &probes));
       for (size_t k = 0; k < 10; ++k)
-        found += std::count(probes.begin(), probes.end(), list_of[neighbours[k].second]) > 0;
+        found += std::count_if(probes.begin(), probes.end(), [&](const RankedList& probe) {
+                   return probe.list == list_of[neighbours[k].second];
+                 }) > 0;
     }
     EXPECT_GT(static_cast<double>(found) / 1000, 0.97) << lists;
   }
