@@ -3,7 +3,6 @@
 #include <omp.h>
 
 #include <cmath>
-#include <functional>
 #include <map>
 #include <stdexcept>
 
@@ -12,7 +11,7 @@
 #include "lib/exact.h"
 #include "lib/faiss_peer.h"
 #include "lib/figures.h"
-#include "lib/search_run.h"
+#include "lib/rounds.h"
 
 using namespace ivfremote;
 using namespace ivfremote::bench;
@@ -20,8 +19,6 @@ using namespace ivfremote::bench;
 namespace {
 
 constexpr size_t kProbes = 8;
-// A round is this many queries on each side in turn, so that a noisy moment hits all of them.
-constexpr size_t kRoundQueries = 200;
 // Faiss computes in float32: nearer to each other than this, two distances are a tie.
 constexpr double kTie = 1e-5;
 
@@ -81,34 +78,6 @@ void PrintScans(const char* name, const SearchRun& run) {
               Mean(run.ms));
 }
 
-// One of the things compared: how it searches, and how long each round took a query.
-struct Side {
-  const char* name;
-  std::function<SearchRun(size_t first, size_t count)> run;
-  std::vector<double> ms;
-};
-
-void RunRounds(std::vector<Side>* sides, size_t rounds, size_t query_count) {
-  std::printf("\n%5s", "round");
-  for (const Side& side : *sides) std::printf(" %18s", side.name);
-  std::printf("   mean ms a query\n");
-  for (size_t round = 0; round < rounds; ++round) {
-    std::printf("%5zu", round + 1);
-    for (Side& side : *sides) {
-      side.ms.push_back(Mean(side.run(round * kRoundQueries % query_count, kRoundQueries).ms));
-      std::printf(" %18.3f", side.ms.back());
-    }
-    std::printf("\n");
-  }
-}
-
-// The median of the rounds' ratios.
-double Ratio(const Side& ours, const Side& theirs) {
-  std::vector<double> ratios;
-  for (size_t i = 0; i < ours.ms.size(); ++i) ratios.push_back(ours.ms[i] / theirs.ms[i]);
-  return Median(ratios);
-}
-
 void Run(const std::string& store_directory) {
   const FashionMnist data = ReadFashionMnist();
   const Vectors& queries = data.queries;
@@ -146,10 +115,10 @@ void Run(const std::string& store_directory) {
               queries.count() - static_cast<size_t>(ties + mismatches), ties, mismatches);
 
   std::vector<Side> sides{
-      {"file://", [&](size_t first, size_t n) { return RunSearches(&remote, queries, first, n, false); }, {}},
-      {"Faiss", [&](size_t first, size_t n) { return faiss.Run(queries, first, n); }, {}},
-      {"embedded", [&](size_t first, size_t n) { return RunSearches(&embedded, queries, first, n, false); }, {}},
-      {"Faiss, vectorised", [&](size_t first, size_t n) { return vectorised_faiss.Run(queries, first, n); }, {}}};
+      {"file://", {[&](size_t first, size_t n) { return RunSearches(&remote, queries, first, n, false); }}},
+      {"Faiss", {[&](size_t first, size_t n) { return faiss.Run(queries, first, n); }}},
+      {"embedded", {[&](size_t first, size_t n) { return RunSearches(&embedded, queries, first, n, false); }}},
+      {"Faiss, vectorised", {[&](size_t first, size_t n) { return vectorised_faiss.Run(queries, first, n); }}}};
   RunRounds(&sides, rounds, queries.count());
 
   Figures figures;

@@ -1,15 +1,23 @@
 #include "lib/dataset.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <stdexcept>
+
+#include "core/distance.h"
+#include "lib/command.h"
 
 namespace ivfremote::bench {
 namespace {
 
 constexpr char kDirectory[] = "/usr/share/datasets/fashion-mnist/";
+constexpr char kGloveDirectory[] = "build/glove/";
 constexpr uint32_t kImagesMagic = 0x00000803;  // unsigned bytes, three dimensions
 
 struct ClosePipe {
@@ -48,6 +56,48 @@ FashionMnist ReadFashionMnist() {
   const std::string directory = kDirectory;
   return {ReadImages(directory + "train-images-idx3-ubyte.gz", 60000),
           ReadImages(directory + "t10k-images-idx3-ubyte.gz", 1000)};
+}
+
+Vectors ReadFvecs(const std::string& path) {
+  std::vector<uint32_t> words(std::filesystem::file_size(path) / sizeof(uint32_t));
+  std::ifstream file(path, std::ios::binary);
+  if (words.empty() ||
+      !file.read(reinterpret_cast<char*>(words.data()), static_cast<std::streamsize>(words.size() * sizeof(uint32_t))))
+    throw std::runtime_error("could not read " + path);
+  Vectors vectors;
+  vectors.dimensions = words[0];
+  const size_t stride = vectors.dimensions + 1;
+  if (vectors.dimensions == 0 || words.size() % stride != 0) throw std::runtime_error(path + " is no .fvecs file");
+  vectors.values.resize(words.size() / stride * vectors.dimensions);
+  for (size_t i = 0; i < words.size() / stride; ++i) {
+    if (words[i * stride] != vectors.dimensions) throw std::runtime_error(path + " has different dimensions");
+    std::memcpy(&vectors.values[i * vectors.dimensions], &words[i * stride + 1], vectors.dimensions * sizeof(float));
+  }
+  return vectors;
+}
+
+Vectors Normalised(const Vectors& vectors) {
+  Vectors normalised = vectors;
+  for (size_t i = 0; i < vectors.count(); ++i) {
+    const double norm = std::sqrt(SquaredNorm(vectors[i], vectors.dimensions));
+    for (size_t j = 0; j < vectors.dimensions; ++j)
+      normalised.values[i * vectors.dimensions + j] = static_cast<float>(vectors[i][j] / norm);
+  }
+  return normalised;
+}
+
+Dataset ReadDataset() {
+  const std::string name = Environment("DATA", "fashion");
+  if (name == "fashion") {
+    FashionMnist images = ReadFashionMnist();
+    return {"Fashion-MNIST", Metric::kL2, std::move(images.rows), std::move(images.queries)};
+  }
+  if (name == "glove") {
+    const std::string directory = kGloveDirectory;
+    return {"GloVe words", Metric::kCosine, ReadFvecs(directory + "rows.fvecs"),
+            ReadFvecs(directory + "queries.fvecs")};
+  }
+  throw std::runtime_error("DATA is fashion or glove, not \"" + name + "\"");
 }
 
 }  // namespace ivfremote::bench

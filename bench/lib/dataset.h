@@ -1,8 +1,10 @@
-// Vectors in memory, and the data set of the demo and the benchmarks.
+// Vectors in memory, and the data sets of the demo and the benchmarks.
 #pragma once
 
 #include <string>
 #include <vector>
+
+#include "core/types.h"
 
 namespace ivfremote::bench {
 
@@ -23,5 +25,22 @@ struct FashionMnist {
   Vectors queries;
 };
 FashionMnist ReadFashionMnist();
+
+// Reads an .fvecs file: for each vector its number of dimensions, then its values, in 32 bits each.
+Vectors ReadFvecs(const std::string& path);
+
+// Every vector divided by its norm: Euclidean distances between such are in the order of cosine distances.
+Vectors Normalised(const Vectors& vectors);
+
+struct Dataset {
+  std::string name;
+  Metric metric = Metric::kL2;
+  Vectors rows;
+  Vectors queries;
+};
+
+// DATA of the environment: "fashion" (the default), or "glove", 340k words of 100 dimensions and 1001 that are not among
+// them, under cosine; bench_glove of lib/bench.sh has to have fetched it.
+Dataset ReadDataset();
 
 }  // namespace ivfremote::bench

@@ -64,25 +64,46 @@ struct VectorisedIvfFlat : faiss::IndexIVFFlat {
 
 }  // namespace
 
+FaissLists TrainFaissLists(const Vectors& rows, size_t lists) {
+  const auto n = static_cast<Id>(rows.count());
+  faiss::IndexFlatL2 quantizer(static_cast<Id>(rows.dimensions));
+  faiss::IndexIVFFlat index(&quantizer, rows.dimensions, lists);
+  index.train(n, rows.values.data());
+  FaissLists trained{{quantizer.get_xb(), quantizer.get_xb() + lists * rows.dimensions}, {}};
+  trained.of_row.resize(rows.count());
+  quantizer.assign(n, rows.values.data(), trained.of_row.data());
+  return trained;
+}
+
+void FaissPeer::Create(size_t dimensions, const std::vector<float>& centroids, Distance distance) {
+  const size_t lists = centroids.size() / dimensions;
+  const auto d = static_cast<Id>(dimensions);
+  if (distance == Distance::kVectorised) {
+    quantizer_ = std::make_unique<VectorisedQuantizer>(d);
+    index_ = std::make_unique<VectorisedIvfFlat>(quantizer_.get(), dimensions, lists);
+  } else {
+    quantizer_ = std::make_unique<faiss::IndexFlatL2>(d);
+    index_ = std::make_unique<faiss::IndexIVFFlat>(quantizer_.get(), dimensions, lists);
+  }
+  quantizer_->add(static_cast<Id>(lists), centroids.data());
+  index_->is_trained = true;
+}
+
 FaissPeer::FaissPeer(const SegmentContents& segment, const std::map<Tid, int64_t>& id_of, size_t probes,
                      Distance distance) {
   const Routing& routing = segment.routing;
-  const size_t d = routing.dimensions;
   std::vector<float> centroids = routing.centroids;  // relative to the mean
-  for (size_t i = 0; i < centroids.size(); ++i) centroids[i] += routing.mean[i % d];
-  if (distance == Distance::kVectorised) {
-    quantizer_ = std::make_unique<VectorisedQuantizer>(d);
-    index_ = std::make_unique<VectorisedIvfFlat>(quantizer_.get(), d, routing.list_count());
-  } else {
-    quantizer_ = std::make_unique<faiss::IndexFlatL2>(d);
-    index_ = std::make_unique<faiss::IndexIVFFlat>(quantizer_.get(), d, routing.list_count());
-  }
-  quantizer_->add(routing.list_count(), centroids.data());
-  index_->is_trained = true;
-  index_->nprobe = probes;
+  for (size_t i = 0; i < centroids.size(); ++i) centroids[i] += routing.mean[i % routing.dimensions];
+  Create(routing.dimensions, centroids, distance);
+  set_probes(probes);
   std::vector<Id> ids;
   for (const Tid tid : segment.tids) ids.push_back(id_of.at(tid));
   index_->add_core(static_cast<Id>(ids.size()), segment.rows.values.data(), ids.data(), segment.lists.data());
+}
+
+FaissPeer::FaissPeer(const FaissLists& lists, const Vectors& rows, Distance distance) {
+  Create(rows.dimensions, lists.centroids, distance);
+  index_->add_core(static_cast<Id>(rows.count()), rows.values.data(), nullptr, lists.of_row.data());
 }
 
 SearchRun FaissPeer::Run(const Vectors& queries, size_t first, size_t count) const {

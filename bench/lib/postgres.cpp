@@ -22,8 +22,14 @@ void Put32(std::string* to, uint32_t value) {
   to->append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
-// The binary form of a real[].
-void PutVector(std::string* to, const float* values, size_t dimensions) {
+// The binary form of a vector.
+void PutVector(std::string* to, const float* values, size_t dimensions, VectorType type) {
+  if (type == VectorType::kVector) {
+    Put16(to, static_cast<uint16_t>(dimensions));
+    Put16(to, 0);  // unused
+    for (size_t i = 0; i < dimensions; ++i) Put32(to, std::bit_cast<uint32_t>(values[i]));
+    return;
+  }
   Put32(to, 1);  // dimensions of the array
   Put32(to, 0);  // no nulls
   Put32(to, kRealOid);
@@ -36,6 +42,18 @@ void PutVector(std::string* to, const float* values, size_t dimensions) {
 }
 
 }  // namespace
+
+const char* OperatorOf(Metric metric) {
+  switch (metric) {
+    case Metric::kL2:
+      return "<->";
+    case Metric::kInnerProduct:
+      return "<#>";
+    case Metric::kCosine:
+      return "<=>";
+  }
+  return "";
+}
 
 Connection::Connection() : connection_(PQconnectdb("")) {
   if (PQstatus(connection_.get()) != CONNECTION_OK) ThrowError();
@@ -68,7 +86,7 @@ std::string Connection::Value(const std::string& sql) {
   return rows[0][0];
 }
 
-void Connection::CopyVectors(const std::string& table, const Vectors& rows) {
+void Connection::CopyVectors(const std::string& table, const Vectors& rows, VectorType type) {
   Check(PQexec(connection_.get(), ("COPY " + table + " (id, embedding) FROM STDIN (FORMAT binary)").c_str()));
   const auto send = [this](const std::string& bytes) {
     if (PQputCopyData(connection_.get(), bytes.data(), static_cast<int>(bytes.size())) != 1) ThrowError();
@@ -79,7 +97,7 @@ void Connection::CopyVectors(const std::string& table, const Vectors& rows) {
   for (size_t i = 0; i < rows.count(); ++i) {
     line.clear();
     vector.clear();
-    PutVector(&vector, rows[i], rows.dimensions);
+    PutVector(&vector, rows[i], rows.dimensions, type);
     Put16(&line, 2);
     Put32(&line, sizeof(uint32_t));
     Put32(&line, static_cast<uint32_t>(i));
@@ -91,16 +109,19 @@ void Connection::CopyVectors(const std::string& table, const Vectors& rows) {
   while (PGresult* result = PQgetResult(connection_.get())) Check(result);
 }
 
-void Connection::PrepareSearch(const std::string& table) {
+void Connection::PrepareSearch(const std::string& table, Metric metric, VectorType type) {
   Query("SET plan_cache_mode = force_generic_plan");
-  const std::string sql =
-      "SELECT id FROM " + table + " ORDER BY embedding <-> $1 LIMIT " + std::to_string(kNeighbours);
-  Check(PQprepare(connection_.get(), "search", sql.c_str(), 1, &kRealArrayOid));
+  const std::string sql = "SELECT id FROM " + table + " ORDER BY embedding " + OperatorOf(metric) + " $1 LIMIT " +
+                          std::to_string(kNeighbours);
+  search_type_ = type;
+  const Oid oid = type == VectorType::kRealArray ? kRealArrayOid
+                                                 : static_cast<Oid>(Number("SELECT 'vector'::regtype::oid"));
+  Check(PQprepare(connection_.get(), "search", sql.c_str(), 1, &oid));
 }
 
 std::vector<int32_t> Connection::Search(const float* query, size_t dimensions) {
   std::string parameter;
-  PutVector(&parameter, query, dimensions);
+  PutVector(&parameter, query, dimensions, search_type_);
   const char* value = parameter.data();
   const int length = static_cast<int>(parameter.size());
   const int binary = 1;

@@ -12,6 +12,12 @@
 
 namespace ivfremote::bench {
 
+// real[], or pgvector's type.
+enum class VectorType { kRealArray, kVector };
+
+// The operator of a metric, the same for both types.
+const char* OperatorOf(Metric metric);
+
 class Connection {
  public:
   Connection();
@@ -26,11 +32,11 @@ class Connection {
   // Names of the columns of the last Query.
   const std::vector<std::string>& columns() const { return columns_; }
 
-  // COPY ... (FORMAT binary) into a table of (id integer, embedding real[]); ids from 0.
-  void CopyVectors(const std::string& table, const Vectors& rows);
+  // COPY ... (FORMAT binary) into a table of (id integer, embedding real[] or vector); ids from 0.
+  void CopyVectors(const std::string& table, const Vectors& rows, VectorType type = VectorType::kRealArray);
 
   // Prepares `SELECT id FROM <table> ORDER BY embedding <-> $1 LIMIT 10` once for all plans.
-  void PrepareSearch(const std::string& table);
+  void PrepareSearch(const std::string& table, Metric metric = Metric::kL2, VectorType type = VectorType::kRealArray);
   // Runs it: parameter and result are binary.
   std::vector<int32_t> Search(const float* query, size_t dimensions);
 
@@ -47,6 +53,7 @@ class Connection {
   [[noreturn]] void ThrowError();
 
   std::unique_ptr<PGconn, Finish> connection_;
+  VectorType search_type_ = VectorType::kRealArray;
   std::vector<std::string> columns_;
 };
 
