@@ -87,6 +87,12 @@ void TakeQueries(RecallRun* run, ArrayType* array) {
   run->query_count = n;
 }
 
+[[noreturn]] void ThrowNoRows(Relation index) {
+  ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                  errmsg("found no rows of index \"%s\" to measure recall with", RelationGetRelationName(index))));
+  pg_unreachable();
+}
+
 // Given or sampled.
 void GetQueries(RecallRun* run, const Arguments& arguments) {
   run->queries = Hold<RecallQueries>(run->context, [] { return new RecallQueries(); });
@@ -94,14 +100,11 @@ void GetQueries(RecallRun* run, const Arguments& arguments) {
     TakeQueries(run, arguments.queries);
   else
     SampleQueries(run, arguments.store ? kSampledQueriesToStore : kSampledQueries);
+  if (run->query_count == 0) ThrowNoRows(run->index);
   if (arguments.store && run->query_count < kMinQueriesToStore)
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                     errmsg("cannot store a recall curve found with %u queries", run->query_count),
                     errhint("Give at least %u queries, better several hundred.", kMinQueriesToStore)));
-  if (run->query_count == 0)
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("found no rows of index \"%s\" to measure recall with",
-                           RelationGetRelationName(run->index))));
 }
 
 // --------------------------------------------------------------------------------------------------------------------
@@ -222,6 +225,7 @@ Datum ivfremote_recall(PG_FUNCTION_ARGS) {
   StartReadingRows(run);
   GetQueries(run, arguments);
   FindTruth(run);
+  if (run->rows == 0) ThrowNoRows(run->index);
   // Before measuring: the rows are about the new curve then.
   if (arguments.store) StoreCurve(run);
   PutRows(result, run);

@@ -31,6 +31,7 @@ struct RecallRun {
   uint32_t query_count;
   Held<Routing>* routing;
   Held<Calibration>* calibration;  // knows the truth after FindTruth
+  double rows;                     // of the index that FindTruth saw
 
   // What a row of the table is looked at with.
   TupleTableSlot* slot;

@@ -243,6 +243,7 @@ void FindTruth(RecallRun* run) {
       ToRoutingSpace(run->meta->metric, vector.values, d, batch.routed + batch.filled * d);
       return Status::Ok();
     });
+    ++run->rows;
     batch.tids[batch.filled++] = TidOf(&run->slot->tts_tid);
     if (batch.filled == batch.capacity) CompareBatch(run, &batch);
   }
