@@ -192,7 +192,8 @@ TEST_P(CodeTest, ErrorsAreWhatTheFactorsSay) {
             ++pairs;
           }
         }
-        const std::string what = std::to_string(bits) + " bits, " + std::to_string(dimensions) + " dimensions, offset " +
+        const std::string what = std::to_string(bits) + " bits, " + std::to_string(dimensions) + " dimensions, " +
+                                 "offset " +
                                  std::to_string(offset);
         EXPECT_NEAR(sum / pairs, 0, 0.1) << what;
         EXPECT_NEAR(std::sqrt(squares / pairs), 1, 0.1) << what;
