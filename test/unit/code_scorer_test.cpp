@@ -261,14 +261,15 @@ TEST(CodeScorerTest, EstimatesAreNearTheFormula) {
         for (Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
           const QueryResidual query{named.y.data(), 0.5, -2};
           CodeScorer scorer(metric, padded, bits, 0);
+          std::vector<Exact> exact;
+          for (uint32_t i = 0; i < rows.count; ++i) exact.push_back(Evaluate(rows, i, metric, query, 0));
           OnEveryTarget([&] {
             scorer.SetQuery(query);
             std::vector<float> bounds(rows.count);
             scorer.Score(block.rows(), bounds.data());
             for (uint32_t i = 0; i < rows.count; ++i) {
-              const Exact exact = Evaluate(rows, i, metric, query, 0);
-              ASSERT_NEAR(bounds[i], exact.bound,
-                          2 * rows.s[i] * loss + 0x1p-19 * exact.magnitude + 2 * double{FLT_MIN})
+              ASSERT_NEAR(bounds[i], exact[i].bound,
+                          2 * rows.s[i] * loss + 0x1p-19 * exact[i].magnitude + 2 * double{FLT_MIN})
                   << Describe(padded, bits, named.name) << ", row " << i;
             }
           });
