@@ -202,13 +202,19 @@ HWY_INLINE auto SumOfBlocks(V v) {
   }
 }
 
-// Adds 8 sums to `sums`.
+// Writes 8 sums, or adds them to those that are there.
 template <class V>
-HWY_INLINE void AddTo(V v, int32_t* HWY_RESTRICT sums) {
-  const hn::Half<hn::DFromV<V> > half;
+HWY_INLINE void StoreSums(V v, bool add, int32_t* HWY_RESTRICT sums) {
+  const hn::Half<hn::DFromV<V>> half;
   const hn::Rebind<int32_t, decltype(half)> d;
-  hn::StoreU(hn::Add(hn::LoadU(d, sums), hn::PromoteTo(d, hn::LowerHalf(half, v))), d, sums);
-  hn::StoreU(hn::Add(hn::LoadU(d, sums + 4), hn::PromoteTo(d, hn::UpperHalf(half, v))), d, sums + 4);
+  auto low = hn::PromoteTo(d, hn::LowerHalf(half, v));
+  auto high = hn::PromoteTo(d, hn::UpperHalf(half, v));
+  if (add) {
+    low = hn::Add(low, hn::LoadU(d, sums));
+    high = hn::Add(high, hn::LoadU(d, sums + 4));
+  }
+  hn::StoreU(low, d, sums);
+  hn::StoreU(high, d, sums + 4);
 }
 
 // Row j of the low nibbles to sums[j], of the high ones to sums[stride + j]; writes stride + 16 sums.
@@ -223,7 +229,8 @@ HWY_INLINE void SumGroup1(const uint8_t* HWY_RESTRICT codes, const uint8_t* HWY_
   const hn::Repartition<uint16_t, decltype(d8)> d16;
   const auto nibble = hn::Set(d8, 15);
   const uint32_t blocks = static_cast<uint32_t>(hn::Lanes(d8) / 16);
-  HWY_ALIGN int32_t total[32] = {};
+  HWY_ALIGN int32_t apart[32];
+  int32_t* out = kFull ? sums : apart;
   // 256 entries of at most 255 fit into 16 bits.
   for (uint32_t begin = 0; begin < groups; begin += 256) {
     const uint32_t end = std::min(begin + 256, groups);
@@ -250,13 +257,15 @@ HWY_INLINE void SumGroup1(const uint8_t* HWY_RESTRICT codes, const uint8_t* HWY_
     const auto rows_even0 = hn::Sub(SumOfBlocks(both0), hn::ShiftLeft<8>(rows_odd0));
     const auto rows_even1 = hn::Sub(SumOfBlocks(both1), hn::ShiftLeft<8>(rows_odd1));
     const hn::DFromV<decltype(rows_odd0)> d;
-    AddTo(hn::InterleaveLower(d, rows_even0, rows_odd0), total);
-    AddTo(hn::InterleaveUpper(d, rows_even0, rows_odd0), total + 8);
-    AddTo(hn::InterleaveLower(d, rows_even1, rows_odd1), total + 16);
-    AddTo(hn::InterleaveUpper(d, rows_even1, rows_odd1), total + 24);
+    StoreSums(hn::InterleaveLower(d, rows_even0, rows_odd0), begin > 0, out);
+    StoreSums(hn::InterleaveUpper(d, rows_even0, rows_odd0), begin > 0, out + 8);
+    StoreSums(hn::InterleaveLower(d, rows_even1, rows_odd1), begin > 0, out + 16);
+    StoreSums(hn::InterleaveUpper(d, rows_even1, rows_odd1), begin > 0, out + 24);
   }
-  std::memcpy(sums, total, sizeof total / 2);
-  std::memcpy(sums + stride, total + 16, sizeof total / 2);
+  if constexpr (!kFull) {
+    std::copy_n(apart, 16, sums);
+    std::copy_n(apart + 16, 16, sums + stride);
+  }
 }
 
 #endif
