@@ -242,6 +242,7 @@ CurvePoint Calibration::Solve(const std::vector<Ranking>& rankings, size_t level
 
 void Calibration::Finish() {
   curve_.queries = static_cast<uint32_t>(queries_.size());
+  if (queries_.empty()) return;
   curve_.bound_loss = static_cast<float>(MeasureBoundLoss());
   constexpr size_t kTen = 1;
   static_assert(kCurveNeighbours[kTen] == 10);
