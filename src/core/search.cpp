@@ -50,7 +50,7 @@ uint16_t Search::AddSegment(const SegmentEntry& segment, std::vector<BlockEntry>
   FetchPlanOptions options = options_.plan;
   options.part_bytes = segment.part_bytes;
   // A page more costs more than a range more.
-  if (segment.place == SegmentPlace::kPages) options.max_gap_bytes = 0;
+  if (segment.place == SegmentPlace::kPages) options.max_gap_bytes = options.whole_bytes = 0;
   std::vector<PlannedRange> ranges = PlanRanges(blocks, options);
   spilled_ |= (segment.flags & SegmentEntry::kSpilled) != 0;
   segments_.push_back({segment, std::move(blocks), std::move(ranges)});
