@@ -75,9 +75,10 @@ BEGIN
   EXECUTE format('SELECT array_agg(id), array_agg(d) FROM (SELECT id, v %1$s $1 AS d FROM %2$s ORDER BY v %1$s $1 LIMIT %3$s) s', op, source, k)
     INTO ids, distances USING query;
 END $$;
--- 'same', or how the index's answer differs from the table's, all lists probed. Ties for the last place may differ.
+-- 'same', or how the index's answer differs from the table's, all lists probed and no row lost to its bound. Ties for the
+-- last place may differ.
 CREATE FUNCTION compare(source text, op text, query real[], k int) RETURNS text LANGUAGE plpgsql
-  SET ivfremote.probes = 1048576 AS $$
+  SET ivfremote.probes = 1048576 SET ivfremote.epsilon = 100 AS $$
 DECLARE
   expected record := through_table(source, op, query, k);
   found record := through_index(source, op, query, k);
