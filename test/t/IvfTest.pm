@@ -9,9 +9,10 @@ use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
 
 our @EXPORT = qw(new_node need_faults add_store add_functions add_items files_below no_crash start_psql finish_psql
-  kept_ok error_like);
+  start_session say_to ask quit kept_ok error_like);
 
 # A started node with the extension, its functions below, and no autovacuum. `conf` is appended to postgresql.conf.
 sub new_node
@@ -168,6 +169,50 @@ sub finish_psql
 	my ($psql) = @_;
 	$psql->{run}->finish;
 	return (slurp_file("$psql->{directory}/out"), slurp_file("$psql->{directory}/err"));
+}
+
+# A psql that stays.
+sub start_session
+{
+	my ($node, %options) = @_;
+	my %session = (in => '', out => '', err => '', number => 0);
+	local $ENV{PGAPPNAME} = $options{name} || 'session';
+	my @user = $options{user} ? ('-U', $options{user}) : ();
+	$session{run} = IPC::Run::start([ $node->installed_command('psql'), '-XAtq', @user, '-d', $node->connstr('postgres'), '-f', '-' ],
+		'<', \$session{in}, '>', \$session{out}, '2>', \$session{err}, IPC::Run::timeout(120));
+	return \%session;
+}
+
+# Statements without waiting for their end.
+sub say_to
+{
+	my ($session, $sql) = @_;
+	$session->{in} .= "$sql;\n";
+	$session->{run}->pump_nb;
+	return;
+}
+
+# What all statements so far print, in list context with errors and notices, and with the seconds it took.
+sub ask
+{
+	my ($session, $sql) = @_;
+	my $marker = 'done ' . ++$session->{number};
+	my $start = time;
+	$session->{in} .= "$sql;\n\\echo $marker\n\\warn $marker\n";
+	$session->{run}->pump until $session->{out} =~ /^$marker$/m && $session->{err} =~ /^$marker$/m;
+	my $seconds = time - $start;
+	my ($out, $err) = @{$session}{qw(out err)};
+	@{$session}{qw(out err)} = ('', '');
+	s/^$marker\n//m, s/\n\z// for $out, $err;
+	return wantarray ? ($out, $err, $seconds) : $out;
+}
+
+sub quit
+{
+	my ($session) = @_;
+	$session->{in} .= "\\q\n";
+	$session->{run}->finish;
+	return;
 }
 
 # A statement of a table of checks: what `attempt` says of it.
