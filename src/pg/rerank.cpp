@@ -51,12 +51,11 @@ struct Rerank {
   uint32_t ahead_count;
   bool exhausted;
 
-  double last_distance;  // of the row returned last
-
   // Rows looked up and not returned yet: a heap.
   Row* rows;
   size_t count;
   size_t capacity;
+  double returned;  // the distance of the last one returned
 };
 
 Rerank* StartRerank(IndexScanDesc scan, NextCandidate next, void* argument) {
@@ -75,8 +74,8 @@ Rerank* StartRerank(IndexScanDesc scan, NextCandidate next, void* argument) {
   }
   // effective_io_concurrency, or its tablespace's: 0 is no prefetching.
   rerank->ahead_wanted = get_tablespace_io_concurrency(heap->rd_rel->reltablespace) > 0 ? kMaxAhead : 1;
-  rerank->last_distance = -std::numeric_limits<double>::infinity();
   rerank->capacity = 64;
+  rerank->returned = -std::numeric_limits<double>::infinity();
   rerank->rows = static_cast<Row*>(palloc(rerank->capacity * sizeof(Row)));
   return rerank;
 }
@@ -115,9 +114,9 @@ static void Fetch(Rerank* rerank, const Candidate& candidate) {
   MemoryContextSwitchTo(old);
   MemoryContextReset(rerank->row_context);
   if (rerank->executor != nullptr) ResetPerTupleExprContext(rerank->executor);
-  // A row whose bound was violated by so much that it comes after rows farther away: the order of rows returned is exact,
-  // so it is lost, as one beyond LIMIT would have been.
-  if (isnull || distance < rerank->last_distance) return;
+  // Nearer than a row that is returned already: its bound was wrong, its place is behind us. It is lost, as it would have
+  // been to a LIMIT there.
+  if (isnull || distance < rerank->returned) return;
   if (rerank->count == rerank->capacity) {
     rerank->capacity *= 2;
     rerank->rows = static_cast<Row*>(repalloc_huge(rerank->rows, rerank->capacity * sizeof(Row)));
@@ -147,7 +146,7 @@ bool RerankNext(Rerank* rerank, Tid* tid) {
     if (rerank->count > 0 &&
         (!more || rerank->rows[0].distance <= rerank->ahead[rerank->ahead_first].distance)) {
       *tid = rerank->rows[0].tid;
-      rerank->last_distance = rerank->rows[0].distance;
+      rerank->returned = rerank->rows[0].distance;
       std::pop_heap(rerank->rows, rerank->rows + rerank->count, Farther);
       --rerank->count;
       found = true;
