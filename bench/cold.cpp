@@ -90,7 +90,8 @@ struct Measured {
 // number of lists of the same recall does.
 void CompareTargets(Connection* connection, const std::function<Measured(const std::string& sql)>& scan,
                     const Knob& target, Figures* figures) {
-  const Knob probes{"ivfremote.probes", 1, static_cast<int>(kMaxLists), 1};
+  const auto lists = static_cast<int>(connection->Number("SELECT lists FROM ivfremote_info('items_index')"));
+  const Knob probes{"ivfremote.probes", 1, lists, 1};
   for (const int thousandths : {900, 950, 990}) {
     const Measured adaptive = scan(target.Sql(thousandths));
     std::map<int, Measured> fixed;

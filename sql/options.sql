@@ -76,7 +76,7 @@ CREATE INDEX t_trained ON t USING ivfremote (v real_ip_ops) WITH (flush_threshol
 CREATE INDEX t_untrained ON t USING ivfremote (v real_cosine_ops);
 CREATE INDEX t_empty ON t USING ivfremote (w);
 INSERT INTO t SELECT i, ARRAY[sin(i), cos(i), i % 10]::real[] FROM generate_series(1, 10) i;
-SELECT relname, format_version, metric, dimensions, quantization, server, trained, lists, lists_automatic, probes, segments, segment_rows, pending_rows
+SELECT relname, format_version, metric, dimensions, quantization, bits, server, trained, lists, lists_automatic, probes, segments, segment_rows, pending_rows
 FROM pg_class, ivfremote_info(oid) WHERE relname ~ '^t_' ORDER BY relname;
 SELECT relname, (segment_bytes > 1000 * 3 * 4) = trained AS segment_bytes, relation_bytes = pg_relation_size(oid) AS relation_bytes,
        header_bytes BETWEEN 2 * 8192 AND relation_bytes AS header_bytes, length(index_uuid::text) AS uuid

@@ -6,6 +6,7 @@
 \i :file
 \set file :include /search.sql
 \i :file
+\set quantization rabitq
 \set file :include /scan.sql
 \set ECHO all
 \i :file

@@ -10,6 +10,7 @@
 \set file :include /store.sql
 \i :file
 SET ivfremote.default_server = 'scan_file';
+\set quantization rabitq
 \set file :include /scan.sql
 \set ECHO all
 \i :file

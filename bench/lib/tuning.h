@@ -13,7 +13,8 @@ struct Tuned {
   double recall;
 };
 
-// Of first .. last, by doubling and then bisection; recall is taken to grow with the setting. Throws if none reaches it.
+// Of first .. last, by doubling and then bisection; recall is taken to grow with the setting. Says so if none
+// reaches it, and returns the last.
 Tuned SmallestSetting(const std::string& name, int first, int last, double goal,
                       const std::function<double(int)>& recall_of);
 

@@ -119,13 +119,13 @@ DROP TABLE t;
 
 -- Rows of every width, in segments and pending
 
-CREATE FUNCTION build_dimensions(dims int, number int) RETURNS TABLE (pending text, segment text, together text, segment_rows bigint, pending_rows bigint)
+CREATE FUNCTION build_dimensions(dims int, number int, quantization text) RETURNS TABLE (pending text, segment text, together text, segment_rows bigint, pending_rows bigint)
   LANGUAGE plpgsql AS $$
 DECLARE
   query real[] := array_fill(2.5::real, ARRAY[dims]);
 BEGIN
   CREATE TABLE w (id int, v real[]);
-  CREATE INDEX w_idx ON w USING ivfremote (v) WITH (flush_threshold = 1, lists = 3);
+  EXECUTE format('CREATE INDEX w_idx ON w USING ivfremote (v) WITH (flush_threshold = 1, lists = 3, quantization = %s)', quantization);
   INSERT INTO w SELECT i, array_fill((i % 7)::real, ARRAY[dims - 1]) || i::real FROM generate_series(1, number) i;
   pending := compare('w', '<->', query, number);
   REINDEX INDEX w_idx;
@@ -137,8 +137,9 @@ BEGIN
   DROP TABLE w;
 END $$;
 SELECT dims, x.* FROM unnest('{1,2,3,15,16,17,507,508,1014,1015,1016,1017,2027,2028,2029,2032,2033,16000}'::int[]) dims,
-  build_dimensions(dims, 12) x;
-SELECT * FROM build_dimensions(100, 700);
+  build_dimensions(dims, 12, 'rabitq') x;
+SELECT dims, x.* FROM unnest('{1,507,508,1014,1015,2028,2029,16000}'::int[]) dims, build_dimensions(dims, 12, 'none') x;
+SELECT kind, x.* FROM unnest('{rabitq,none}'::text[]) kind, build_dimensions(100, 700, kind) x;
 CREATE TABLE t (id int, v real[]);
 INSERT INTO t VALUES (1, array_fill(1::real, '{16001}'));
 SELECT attempt($$CREATE INDEX t_idx ON t USING ivfremote (v)$$);

@@ -1,10 +1,10 @@
--- Searches of segments in pages or in a server, as ivfremote.default_server says.
+-- Searches of segments in pages or in a server, as ivfremote.default_server says, of rows coded as :quantization says.
 CREATE TABLE t (id int PRIMARY KEY, v real[], mark int) WITH (autovacuum_enabled = off);
 -- Every tenth row is the same as the one before: ties
 INSERT INTO t SELECT i, point(i - CASE WHEN i % 10 = 0 THEN 1 ELSE 0 END, 12), i % 100 FROM generate_series(1, 3000) i;
-CREATE INDEX t_l2 ON t USING ivfremote (v) WITH (flush_threshold = 1, lists = 40);
-CREATE INDEX t_ip ON t USING ivfremote (v real_ip_ops) WITH (flush_threshold = 1, lists = 40);
-CREATE INDEX t_cosine ON t USING ivfremote (v real_cosine_ops) WITH (flush_threshold = 1, lists = 40);
+CREATE INDEX t_l2 ON t USING ivfremote (v) WITH (flush_threshold = 1, lists = 40, quantization = :quantization);
+CREATE INDEX t_ip ON t USING ivfremote (v real_ip_ops) WITH (flush_threshold = 1, lists = 40, quantization = :quantization);
+CREATE INDEX t_cosine ON t USING ivfremote (v real_cosine_ops) WITH (flush_threshold = 1, lists = 40, quantization = :quantization);
 VACUUM ANALYZE t;
 
 -- All lists: what the table says, in its order
@@ -15,18 +15,29 @@ SELECT op, k, x.* FROM (VALUES ('<->'), ('<#>'), ('<=>')) o (op), (VALUES (1), (
 SELECT compare('t', op, array_fill('3e38'::real, '{12}'), 100), compare('t', op, array_fill('1e-45'::real, '{12}'), 100)
 FROM (VALUES ('<->'), ('<#>'), ('<=>')) o (op);
 
--- How many lists are probed: the setting, the index's option, the default; never more than there are
+-- How many lists are probed: the settings, the index's options, the default; never more than there are
 
 SET enable_seqscan = off;
 CREATE FUNCTION probed() RETURNS TABLE (index regclass, scans bigint, lists bigint, probed bigint) LANGUAGE sql AS
   'SELECT index, scans, lists, lists_probed FROM ivfremote_last_scan()';
 RESET ivfremote.probes;
 SELECT id FROM t ORDER BY v <-> point(42, 12) LIMIT 1;
+SELECT index, scans, lists, probed BETWEEN 1 AND 20 AS some FROM probed();
+SET ivfremote.recall_target = 1;
+SELECT id FROM t ORDER BY v <-> point(42, 12) LIMIT 1;
 SELECT * FROM probed();
+RESET ivfremote.recall_target;
+ALTER INDEX t_l2 SET (recall_target = 1);
+SELECT id FROM t ORDER BY v <-> point(42, 12) LIMIT 1;
+SELECT * FROM probed();
+ALTER INDEX t_l2 RESET (recall_target);
 ALTER INDEX t_l2 SET (probes = 3);
 SELECT id FROM t ORDER BY v <-> point(42, 12) LIMIT 1;
 SELECT * FROM probed();
 SELECT probes FROM ivfremote_info('t_l2');
+SET ivfremote.recall_target = 1;
+SELECT id FROM t ORDER BY v <-> point(42, 12) LIMIT 1;
+SELECT * FROM probed();
 SET ivfremote.probes = 1;
 SELECT id FROM t ORDER BY v <-> point(42, 12) LIMIT 1;
 SELECT * FROM probed();
@@ -38,10 +49,12 @@ ALTER INDEX t_l2 SET (probes = 1048576);
 SELECT id FROM t ORDER BY v <-> point(42, 12) LIMIT 1;
 SELECT * FROM probed();
 ALTER INDEX t_l2 RESET (probes);
+RESET ivfremote.recall_target;
 
--- A LIMIT beyond what the probed lists hold gives what they hold
+-- A LIMIT beyond what the probed lists hold gives what they hold; from here on no coded row is lost to its bound
 
 SET ivfremote.probes = 1;
+SET ivfremote.epsilon = 100;
 CREATE TABLE held AS SELECT id, row_number() OVER () AS place FROM (SELECT id FROM t ORDER BY v <-> point(42, 12) LIMIT 3000) s;
 SELECT (SELECT count(*) FROM held) = rows_scored AND rows_scored = rows_returned AND rows_scored BETWEEN 1 AND 2999 AS only_those
 FROM ivfremote_last_scan();
@@ -53,7 +66,7 @@ SET ivfremote.probes = 40;
 SELECT id FROM t ORDER BY v <-> point(42, 12) LIMIT 3;
 CREATE FUNCTION remote() RETURNS bool LANGUAGE sql AS $$ SELECT current_setting('ivfremote.default_server') <> '' $$;
 SELECT index, scans, lists, lists_probed, waves = remote()::int AS waves, (requests > 0) = remote() AS requests, blocks > 0 AS blocks,
-       bytes_used > 3000 * 12 * 4 AS bytes_used, bytes_fetched >= bytes_used AS bytes_fetched,
+       bytes_used > 3000 * 12 * CASE (SELECT quantization FROM ivfremote_info(index)) WHEN 'none' THEN 4 ELSE 1 END AS bytes_used, bytes_fetched >= bytes_used AS bytes_fetched,
        rows_scored, pending_rows_scored, rows_returned, quantizer_ms >= 0 AND fetch_ms >= 0 AND score_ms >= 0 AS times
 FROM ivfremote_last_scan();
 SELECT (count(*) > 0) = remote() AS requests, count(*) = max(request) OR NOT remote() AS numbered,
@@ -197,7 +210,7 @@ SELECT compare('t', '<->', point(2008, 12), 4000), compare('t', '<=>', point(200
 VACUUM t;
 CREATE TABLE h (id int, v real[], mark int) WITH (fillfactor = 50, autovacuum_enabled = off);
 INSERT INTO h SELECT i, point(i, 12), 0 FROM generate_series(1, 1000) i;
-CREATE INDEX h_idx ON h USING ivfremote (v) WITH (flush_threshold = 1);
+CREATE INDEX h_idx ON h USING ivfremote (v) WITH (flush_threshold = 1, quantization = :quantization);
 UPDATE h SET mark = 1 WHERE id % 2 = 0;
 UPDATE h SET mark = 2 WHERE id % 4 = 0;
 SELECT pending_rows = 0 AS hot FROM ivfremote_info('h_idx');
@@ -214,7 +227,7 @@ DROP TABLE h;
 
 CREATE TABLE w (id int, v real[]) WITH (autovacuum_enabled = off);
 INSERT INTO w SELECT i, array_fill((i % 7)::real, '{2999}') || i::real FROM generate_series(1, 60) i;
-CREATE INDEX w_idx ON w USING ivfremote (v) WITH (flush_threshold = 1, lists = 5);
+CREATE INDEX w_idx ON w USING ivfremote (v) WITH (flush_threshold = 1, lists = 5, quantization = :quantization);
 SELECT compare('w', '<->', array_fill(2::real, '{3000}'), 60);
 DELETE FROM w WHERE id % 2 = 0;
 VACUUM w;

@@ -109,12 +109,51 @@ void Assigner::Consider(const float* rows, size_t n, const uint32_t* row_numbers
     for (uint32_t k = 0; k < list_count; ++k) {
       const float score = centroid_norms_[first_list + k] - 2 * products_[i * list_count + k];
       const uint32_t list = first_list + k;
+      if (!near_.empty()) KeepNear(row, score, list);
       if (score < best_score_[row] || (score == best_score_[row] && list < best_list_[row])) {
         best_score_[row] = score;
         best_list_[row] = list;
       }
     }
   }
+}
+
+void Assigner::KeepNear(size_t row, float score, uint32_t list) {
+  std::vector<Near>& near = near_[row];
+  if (near.size() == kSecondCandidates) {
+    if (!(Near{score, list} < near.front())) return;
+    std::pop_heap(near.begin(), near.end());
+    near.pop_back();
+  }
+  near.push_back({score, list});
+  std::push_heap(near.begin(), near.end());
+}
+
+uint32_t Assigner::SecondList(const float* row, size_t number, uint32_t first) const {
+  const size_t d = routing_->dimensions;
+  const float* c1 = &routing_->centroids[first * d];
+  const double norm = SquaredL2(row, c1, d);
+  uint32_t best = first;
+  double best_loss = std::numeric_limits<double>::infinity();
+  for (const Near& near : near_[number]) {
+    if (near.list == first) continue;
+    const float* c2 = &routing_->centroids[near.list * d];
+    double along = 0;
+    for (size_t i = 0; i < d; ++i) along += (double{row[i]} - c2[i]) * (double{row[i]} - c1[i]);
+    const double loss = SquaredL2(row, c2, d) + (norm > 0 ? along * along / norm : 0);
+    if (loss < best_loss || (loss == best_loss && near.list < best)) {
+      best_loss = loss;
+      best = near.list;
+    }
+  }
+  return best;
+}
+
+void Assigner::AssignTwo(float* rows, size_t n, uint32_t* lists, uint32_t* second_lists) {
+  near_.assign(n, {});
+  Assign(rows, n, lists);
+  for (size_t i = 0; i < n; ++i) second_lists[i] = SecondList(rows + i * routing_->dimensions, i, lists[i]);
+  near_.clear();
 }
 
 uint32_t Assigner::NearestDirectly(const float* row) const {

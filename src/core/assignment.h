@@ -12,6 +12,7 @@ namespace ivfremote {
 class Assigner {
  public:
   static constexpr uint32_t kGroups = 8;
+  static constexpr size_t kSecondCandidates = 16;
 
   // `routing` must outlive the assigner.
   explicit Assigner(const Routing* routing);
@@ -19,8 +20,14 @@ class Assigner {
   // How many rows to hand over at a time, so that a batch takes well below 100 ms.
   size_t batch_rows() const { return batch_rows_; }
 
-  // `rows` is [n x dimensions] in routing space (ToRoutingSpace) and is overwritten; n <= batch_rows().
+  // `rows` is [n x dimensions] in routing space (ToRoutingSpace); n <= batch_rows(). Subtracts the mean from the rows.
   void Assign(float* rows, size_t n, uint32_t* lists);
+
+  // The same, and for each row a second list that finds it for queries that miss the first: of the nearest ones the one
+  // with the least |x - c2|^2 + (<x - c2, x - c1> / |x - c1|)^2, so that its residual points another way than the first
+  // list's (SOAR: Sun et al., "SOAR: Improved Indexing for Approximate Nearest Neighbor Search", NeurIPS 2023, with
+  // lambda 1). With one list, both are the same.
+  void AssignTwo(float* rows, size_t n, uint32_t* lists, uint32_t* second_lists);
 
   // The radius of each list over all rows assigned so far.
   std::vector<float> Radii() const;
@@ -29,6 +36,9 @@ class Assigner {
   void AssignThroughTree(const float* rows, size_t n);
   void Consider(const float* rows, size_t n, const uint32_t* row_numbers, uint32_t first_list, uint32_t list_count);
   uint32_t NearestDirectly(const float* row) const;
+  // Keeps a list among a row's kSecondCandidates nearest, if they are kept.
+  void KeepNear(size_t row, float score, uint32_t list);
+  uint32_t SecondList(const float* row, size_t number, uint32_t first) const;
 
   const Routing* routing_;
   size_t batch_rows_;
@@ -43,6 +53,15 @@ class Assigner {
   std::vector<std::vector<uint32_t>> rows_of_group_;
   std::vector<float> best_score_;
   std::vector<uint32_t> best_list_;
+  // For second lists: a heap for each row, farthest first.
+  struct Near {
+    float score;
+    uint32_t list;
+    friend bool operator<(const Near& a, const Near& b) {
+      return a.score != b.score ? a.score < b.score : a.list < b.list;
+    }
+  };
+  std::vector<std::vector<Near>> near_;
 };
 
 }  // namespace ivfremote

@@ -56,8 +56,8 @@ Calibration::Calibration(const CalibrationOptions& options, const Routing* routi
   }
 }
 
-void Calibration::Add(const float* centred, size_t n, const uint32_t* lists, const Tid* tids,
-                      const std::byte* codes) {
+void Calibration::Add(const float* centred, size_t n, const uint32_t* lists, const uint32_t* second_lists,
+                      const Tid* tids, const std::byte* codes) {
   const size_t d = routing_->dimensions;
   const size_t count = queries_.size();
   const bool product = options_.metric == Metric::kInnerProduct;
@@ -71,6 +71,7 @@ void Calibration::Add(const float* centred, size_t n, const uint32_t* lists, con
                 centred + first * d, static_cast<int>(d), 0.0f, products_.data(), static_cast<int>(rows));
     for (size_t i = 0; i < rows; ++i) {
       ++list_rows_[lists[first + i]];
+      if (second_lists != nullptr && second_lists[first + i] != lists[first + i]) ++list_rows_[second_lists[first + i]];
       if (!product) norms[i] = static_cast<float>(SquaredNorm(centred + (first + i) * d, d));
     }
     for (size_t q = 0; q < count; ++q) {
@@ -80,7 +81,8 @@ void Calibration::Add(const float* centred, size_t n, const uint32_t* lists, con
         if (!(scores[i] + norms[i] < thresholds_[q])) continue;
         const size_t row = first + i;
         if (!tids_.empty() && tids_[q] == tids[row]) continue;
-        Offer(&queries_[q], scores[i] + norms[i], lists[row], codes + row * row_bytes);
+        const uint32_t second_list = second_lists == nullptr ? lists[row] : second_lists[row];
+        Offer(&queries_[q], {scores[i] + norms[i], lists[row], second_list}, codes + row * row_bytes);
         if (queries_[q].neighbours.size() == queries_[q].capacity)
           thresholds_[q] = queries_[q].neighbours.front().score;
       }
@@ -88,23 +90,23 @@ void Calibration::Add(const float* centred, size_t n, const uint32_t* lists, con
   }
 }
 
-void Calibration::Offer(Query* query, float score, uint32_t list, const std::byte* row) {
+void Calibration::Offer(Query* query, const Neighbour& neighbour, const std::byte* row) {
   if (query->neighbours.size() == query->capacity) {
     std::pop_heap(query->neighbours.begin(), query->neighbours.end());
-    query->neighbours.back() = {score, list};
+    query->neighbours.back() = neighbour;
   } else {
-    query->neighbours.push_back({score, list});
+    query->neighbours.push_back(neighbour);
   }
   std::push_heap(query->neighbours.begin(), query->neighbours.end());
 
   if (!options_.format.coded() || query - queries_.data() >= static_cast<ptrdiff_t>(kLossQueries)) return;
   auto& nearest = query->nearest;
   if (nearest.size() == kLossNeighbours) {
-    if (score >= nearest.front().score) return;
+    if (neighbour.score >= nearest.front().score) return;
     std::pop_heap(nearest.begin(), nearest.end());
     nearest.pop_back();
   }
-  nearest.push_back({score, list, {row, row + options_.format.RowBytes()}});
+  nearest.push_back({neighbour.score, neighbour.list, {row, row + options_.format.RowBytes()}});
   std::push_heap(nearest.begin(), nearest.end());
 }
 
@@ -161,7 +163,10 @@ void Calibration::Rank(const std::vector<RankedList>& lists, const Query& query,
   for (size_t level = 0; level < kLevels; ++level) {
     if (kCurveNeighbours[level] > query.capacity) break;
     const size_t k = std::min<size_t>(kCurveNeighbours[level], query.neighbours.size());
-    for (size_t i = 0; i < k; ++i) ranking->found_at[level].push_back(stop_of[query.neighbours[i].list]);
+    for (size_t i = 0; i < k; ++i) {
+      const Neighbour& neighbour = query.neighbours[i];
+      ranking->found_at[level].push_back(std::min(stop_of[neighbour.list], stop_of[neighbour.second_list]));
+    }
     std::sort(ranking->found_at[level].begin(), ranking->found_at[level].end());
   }
 }
@@ -254,6 +259,7 @@ CurvePoint Calibration::Solve(const std::vector<Ranking>& rankings, size_t level
 
 void Calibration::Finish() {
   curve_.queries = static_cast<uint32_t>(queries_.size());
+  if (queries_.empty()) return;
   curve_.bound_loss = static_cast<float>(MeasureBoundLoss());
   constexpr size_t kTen = 1;
   static_assert(kCurveNeighbours[kTen] == 10);

@@ -38,8 +38,10 @@ class Calibration {
   Calibration(const CalibrationOptions& options, const Routing* routing, std::vector<float> queries,
               std::vector<Tid> tids);
 
-  // The next rows: centred (routing space less the mean), their lists and their codes (RowBytes each).
-  void Add(const float* centred, size_t n, const uint32_t* lists, const Tid* tids, const std::byte* codes);
+  // The next rows: centred (routing space less the mean), their lists and their codes (RowBytes each). `second_lists` may
+  // be null: rows are in one list only.
+  void Add(const float* centred, size_t n, const uint32_t* lists, const uint32_t* second_lists, const Tid* tids,
+           const std::byte* codes);
 
   // After all rows: of one query the nearest k, at most the option's. Squared L2 is of routing space.
   TrueNeighbours NearestOf(size_t query, uint32_t k) const;
@@ -52,6 +54,7 @@ class Calibration {
   struct Neighbour {
     float score;  // squared L2 or negative product, up to a constant of the query
     uint32_t list;
+    uint32_t second_list;  // the same if there is none
     friend bool operator<(const Neighbour& a, const Neighbour& b) { return a.score < b.score; }
   };
   // One of the few nearest of a query, with its code: for the loss by the bound.
@@ -74,7 +77,7 @@ class Calibration {
     std::vector<std::vector<float>> found_at;  // for each k of kCurveNeighbours: the neighbours' stop values, ascending
   };
 
-  void Offer(Query* query, float score, uint32_t list, const std::byte* row);
+  void Offer(Query* query, const Neighbour& neighbour, const std::byte* row);
   Status RankQuery(size_t number);
   void Rank(const std::vector<RankedList>& lists, const Query& query, Ranking* ranking) const;
   double MeasureBoundLoss() const;

@@ -19,6 +19,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace ivfremote {
 namespace HWY_NAMESPACE {
+namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -170,6 +171,7 @@ double Encode(const float* u, size_t n, uint32_t bits, std::byte* code, double* 
   return squared_norm;
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace ivfremote
 HWY_AFTER_NAMESPACE();

@@ -1,6 +1,7 @@
 // RaBitQ codes (Gao and Long, "RaBitQ", SIGMOD 2024; Gao et al., "Practical and asymptotically optimal quantization",
 // SIGMOD 2025): 1, 2, 4 or 8 bits for each dimension of a row's rotated residual u = P (x - c) from its code centroid
 // c, and three factors. A code stands for the odd integers v = 2 code - (2^bits - 1); s v is an unbiased decode of u.
+// A code is right with the factors that belong to it; which of nearly equal codes an encoder picks is no format.
 #pragma once
 
 #include "core/status.h"
@@ -47,7 +48,9 @@ void PackGroup(const std::byte* codes, uint32_t padded, uint32_t bits, uint32_t 
 void UnpackFromGroup(const std::byte* group, uint32_t padded, uint32_t bits, uint32_t rows, uint32_t row,
                      std::byte* code);
 
-// `residual` is u, [padded]; `centroid_product` is <u,c> (inner product only, else ignored). Writes CodeBytes to `code`.
+// `residual` is u, [padded]; `centroid_product` is <u,c> (inner product only, else ignored). Writes CodeBytes to `code`:
+// one bit is 1 where u_i >= 0; more are t u, rounded to odd integers, for the best t of a few. All 0 if u has a value
+// that is not finite.
 CodeFactors EncodeResidual(Metric metric, uint32_t padded, uint32_t bits, const float* residual,
                            double centroid_product, std::byte* code);
 

@@ -155,8 +155,9 @@ void BuildTables(const float* HWY_RESTRICT y, uint32_t padded, float multiplier,
 
 #if HWY_TARGET == HWY_SCALAR
 
-void SumGroup1(const uint8_t* HWY_RESTRICT codes, const uint8_t* HWY_RESTRICT tables, uint32_t groups, uint32_t stride,
-               int32_t* HWY_RESTRICT sums) {
+template <bool kFull>
+HWY_INLINE void SumGroup1(const uint8_t* HWY_RESTRICT codes, const uint8_t* HWY_RESTRICT tables, uint32_t groups,
+                          uint32_t stride, int32_t* HWY_RESTRICT sums) {
   int32_t low[16] = {};
   int32_t high[16] = {};
   for (size_t g = 0; g < groups; ++g, codes += stride, tables += 16) {
@@ -201,19 +202,25 @@ HWY_INLINE auto SumOfBlocks(V v) {
   }
 }
 
-// Adds 8 sums to `sums`.
+// Writes 8 sums, or adds them to those that are there.
 template <class V>
-HWY_INLINE void AddTo(V v, int32_t* HWY_RESTRICT sums) {
-  const hn::Half<hn::DFromV<V> > half;
+HWY_INLINE void StoreSums(V v, bool add, int32_t* HWY_RESTRICT sums) {
+  const hn::Half<hn::DFromV<V>> half;
   const hn::Rebind<int32_t, decltype(half)> d;
-  hn::StoreU(hn::Add(hn::LoadU(d, sums), hn::PromoteTo(d, hn::LowerHalf(half, v))), d, sums);
-  hn::StoreU(hn::Add(hn::LoadU(d, sums + 4), hn::PromoteTo(d, hn::UpperHalf(half, v))), d, sums + 4);
+  auto low = hn::PromoteTo(d, hn::LowerHalf(half, v));
+  auto high = hn::PromoteTo(d, hn::UpperHalf(half, v));
+  if (add) {
+    low = hn::Add(low, hn::LoadU(d, sums));
+    high = hn::Add(high, hn::LoadU(d, sums + 4));
+  }
+  hn::StoreU(low, d, sums);
+  hn::StoreU(high, d, sums + 4);
 }
 
 // Row j of the low nibbles to sums[j], of the high ones to sums[stride + j]; writes stride + 16 sums.
 template <bool kFull>
-HWY_INLINE void SumGroup1Of(const uint8_t* HWY_RESTRICT codes, const uint8_t* HWY_RESTRICT tables, uint32_t groups,
-                            uint32_t stride, int32_t* HWY_RESTRICT sums) {
+HWY_INLINE void SumGroup1(const uint8_t* HWY_RESTRICT codes, const uint8_t* HWY_RESTRICT tables, uint32_t groups,
+                          uint32_t stride, int32_t* HWY_RESTRICT sums) {
 #if HWY_HAVE_SCALABLE
   const hn::CappedTag<uint8_t, 16> d8;
 #else
@@ -222,7 +229,8 @@ HWY_INLINE void SumGroup1Of(const uint8_t* HWY_RESTRICT codes, const uint8_t* HW
   const hn::Repartition<uint16_t, decltype(d8)> d16;
   const auto nibble = hn::Set(d8, 15);
   const uint32_t blocks = static_cast<uint32_t>(hn::Lanes(d8) / 16);
-  HWY_ALIGN int32_t total[32] = {};
+  HWY_ALIGN int32_t apart[32];
+  int32_t* out = kFull ? sums : apart;
   // 256 entries of at most 255 fit into 16 bits.
   for (uint32_t begin = 0; begin < groups; begin += 256) {
     const uint32_t end = std::min(begin + 256, groups);
@@ -249,69 +257,97 @@ HWY_INLINE void SumGroup1Of(const uint8_t* HWY_RESTRICT codes, const uint8_t* HW
     const auto rows_even0 = hn::Sub(SumOfBlocks(both0), hn::ShiftLeft<8>(rows_odd0));
     const auto rows_even1 = hn::Sub(SumOfBlocks(both1), hn::ShiftLeft<8>(rows_odd1));
     const hn::DFromV<decltype(rows_odd0)> d;
-    AddTo(hn::InterleaveLower(d, rows_even0, rows_odd0), total);
-    AddTo(hn::InterleaveUpper(d, rows_even0, rows_odd0), total + 8);
-    AddTo(hn::InterleaveLower(d, rows_even1, rows_odd1), total + 16);
-    AddTo(hn::InterleaveUpper(d, rows_even1, rows_odd1), total + 24);
+    StoreSums(hn::InterleaveLower(d, rows_even0, rows_odd0), begin > 0, out);
+    StoreSums(hn::InterleaveUpper(d, rows_even0, rows_odd0), begin > 0, out + 8);
+    StoreSums(hn::InterleaveLower(d, rows_even1, rows_odd1), begin > 0, out + 16);
+    StoreSums(hn::InterleaveUpper(d, rows_even1, rows_odd1), begin > 0, out + 24);
   }
-  std::memcpy(sums, total, sizeof total / 2);
-  std::memcpy(sums + stride, total + 16, sizeof total / 2);
-}
-
-HWY_INLINE void SumGroup1(const uint8_t* HWY_RESTRICT codes, const uint8_t* HWY_RESTRICT tables, uint32_t groups,
-                          uint32_t stride, int32_t* HWY_RESTRICT sums) {
-  if (stride == 16) return SumGroup1Of<true>(codes, tables, groups, stride, sums);
-  SumGroup1Of<false>(codes, tables, groups, stride, sums);
+  if constexpr (!kFull) {
+    std::copy_n(apart, 16, sums);
+    std::copy_n(apart + 16, 16, sums + stride);
+  }
 }
 
 #endif
 
-// -- 2, 4 and 8 bits: sums of products, 16 rows at once
+// Of `rows` rows in groups, the last of which may be smaller; writes at most rows rounded up to a multiple of 32 sums.
+HWY_INLINE void SumGroups1(const uint8_t* HWY_RESTRICT codes, const uint8_t* HWY_RESTRICT tables, uint32_t padded,
+                           uint32_t rows, int32_t* HWY_RESTRICT sums) {
+  uint32_t row = 0;
+  for (; row + 32 <= rows; row += 32, codes += GroupBytes(padded, 1, 32))
+    SumGroup1<true>(codes, tables, padded / 4, 16, sums + row);
+  if (row < rows) SumGroup1<false>(codes, tables, padded / 4, (rows - row + 1) / 2, sums + row);
+}
 
-// Adds to `sum` the products of pair `kPair` and those after it in a word of codes: their bits in each half, times two
-// of the integers. `rest` takes turns with `sum`, so that additions need not wait for each other.
+// -- 2, 4 and 8 bits: sums of products, a vector of rows at once, or two that share the loads of the query
+
+// The rows' dimensions 2k and 2k + 1 of a word, times two of the integers.
 template <uint32_t kBits, uint32_t kPair, class D, class V>
-HWY_INLINE void AddPairs(D d, V word, const int16_t* HWY_RESTRICT integers, V& sum, V& rest) {
-  if constexpr (kPair < 16 / kBits) {
-    constexpr uint32_t kMask = (1u << kBits) - 1;
+HWY_INLINE V AddPair(D d, V word, const int16_t* HWY_RESTRICT integers, V sum) {
+  constexpr uint32_t kMask = (1u << kBits) - 1;
 #if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
-    // Both products of a pair go to its own lane here; elsewhere to lanes that "reorder" leaves open.
-    const hn::Repartition<int16_t, D> d16;
-    const hn::Repartition<uint16_t, D> du16;
-    int32_t pair;
-    std::memcpy(&pair, integers + 2 * kPair, sizeof pair);
-    auto code = hn::ShiftRight<kPair * kBits>(hn::BitCast(du16, word));
-    if constexpr (kPair + 1 < 16 / kBits) code = hn::And(code, hn::Set(du16, kMask));
-    auto unused = hn::Zero(d);
-    sum = hn::ReorderWidenMulAccumulate(d, hn::BitCast(d16, code), hn::BitCast(d16, hn::Set(d, pair)), sum, unused);
+  // Both products of a pair go to its own lane here; elsewhere to lanes that "reorder" leaves open.
+  const hn::Repartition<int16_t, D> d16;
+  const hn::Repartition<uint16_t, D> du16;
+  int32_t pair;
+  std::memcpy(&pair, integers + 2 * kPair, sizeof pair);
+  auto code = hn::ShiftRight<kPair * kBits>(hn::BitCast(du16, word));
+  if constexpr (kPair + 1 < 16 / kBits) code = hn::And(code, hn::Set(du16, kMask));
+  auto unused = hn::Zero(d);
+  return hn::ReorderWidenMulAccumulate(d, hn::BitCast(d16, code), hn::BitCast(d16, hn::Set(d, pair)), sum, unused);
 #else
-    const auto mask = hn::Set(d, static_cast<int32_t>(kMask));
-    const auto code0 = hn::And(hn::ShiftRight<kPair * kBits>(word), mask);
-    const auto code1 = hn::And(hn::ShiftRight<kPair * kBits + 16>(word), mask);
-    sum = hn::MulAdd(code0, hn::Set(d, integers[2 * kPair]), sum);
-    sum = hn::MulAdd(code1, hn::Set(d, integers[2 * kPair + 1]), sum);
+  const auto mask = hn::Set(d, static_cast<int32_t>(kMask));
+  const auto code0 = hn::And(hn::ShiftRight<kPair * kBits>(word), mask);
+  const auto code1 = hn::And(hn::ShiftRight<kPair * kBits + 16>(word), mask);
+  sum = hn::MulAdd(code0, hn::Set(d, integers[2 * kPair]), sum);
+  return hn::MulAdd(code1, hn::Set(d, integers[2 * kPair + 1]), sum);
 #endif
-    AddPairs<kBits, kPair + 1>(d, word, integers, rest, sum);
+}
+
+// Each sum is in two parts that take turns, so that additions need not wait for each other.
+template <uint32_t kBits, bool kTwo, uint32_t kPair, class D, class V>
+HWY_INLINE void AddPairs(D d, V word0, V word1, const int16_t* HWY_RESTRICT integers, V& sum0, V& sum1, V& other0,
+                         V& other1) {
+  if constexpr (kPair < 16 / kBits) {
+    sum0 = AddPair<kBits, kPair>(d, word0, integers, sum0);
+    if constexpr (kTwo) sum1 = AddPair<kBits, kPair>(d, word1, integers, sum1);
+    AddPairs<kBits, kTwo, kPair + 1>(d, word0, word1, integers, other0, other1, sum0, sum1);
   }
 }
 
-// Writes rows rounded up to a multiple of 16.
-template <uint32_t kBits>
-HWY_INLINE void SumGroup(const uint8_t* HWY_RESTRICT codes, const int16_t* HWY_RESTRICT integers, uint32_t words,
-                         uint32_t rows, int32_t* HWY_RESTRICT sums) {
-  const hn::CappedTag<int32_t, 16> d;
-  const size_t stride = size_t{4} * rows;
-  for (size_t row = 0; row < rows; row += hn::Lanes(d)) {
-    auto sum = hn::Zero(d);
-    auto rest = sum;
-    const uint8_t* from = codes + 4 * row;
-    const int16_t* with = integers;
-    for (uint32_t w = 0; w < words; ++w, from += stride, with += 32 / kBits) {
-      const auto word = hn::LoadU(d, reinterpret_cast<const int32_t*>(from));
-      AddPairs<kBits, 0>(d, word, with, sum, rest);
-    }
-    hn::StoreU(hn::Add(sum, rest), d, sums + row);
+// Sums of the rows whose first words start at `codes0` and, if kTwo, at `codes1`; next words are `stride` bytes on.
+template <uint32_t kBits, bool kTwo, class D>
+HWY_INLINE void SumRows(D d, const uint8_t* codes0, const uint8_t* codes1, size_t stride,
+                        const int16_t* HWY_RESTRICT integers, uint32_t words, int32_t* HWY_RESTRICT sums) {
+  auto sum0 = hn::Zero(d);
+  auto sum1 = sum0;
+  auto other0 = sum0;
+  auto other1 = sum0;
+  for (uint32_t w = 0; w < words; ++w, codes0 += stride, codes1 += stride, integers += 32 / kBits) {
+    const auto word0 = hn::LoadU(d, reinterpret_cast<const int32_t*>(codes0));
+    const auto word1 = hn::LoadU(d, reinterpret_cast<const int32_t*>(codes1));
+    AddPairs<kBits, kTwo, 0>(d, word0, word1, integers, sum0, sum1, other0, other1);
   }
+  hn::StoreU(hn::Add(sum0, other0), d, sums);
+  if constexpr (kTwo) hn::StoreU(hn::Add(sum1, other1), d, sums + hn::Lanes(d));
+}
+
+// Of `rows` rows in groups, the last of which may be smaller; writes rows rounded up to a multiple of 16.
+template <uint32_t kBits>
+HWY_INLINE void SumGroups(const uint8_t* HWY_RESTRICT codes, const int16_t* HWY_RESTRICT integers, uint32_t padded,
+                          uint32_t rows, int32_t* HWY_RESTRICT sums) {
+  const hn::CappedTag<int32_t, 16> d;
+  const size_t lanes = hn::Lanes(d);
+  const uint32_t words = padded * kBits / 32;
+  const size_t group_bytes = GroupBytes(padded, kBits, 16);
+  const size_t full = rows / 16 * 16;
+  const auto from = [&](size_t row) HWY_ATTR { return codes + row / 16 * group_bytes + row % 16 * 4; };
+  size_t row = 0;
+  for (; row + 2 * lanes <= full; row += 2 * lanes)
+    SumRows<kBits, true>(d, from(row), from(row + lanes), 64, integers, words, sums + row);
+  for (; row < full; row += lanes) SumRows<kBits, false>(d, from(row), from(row), 64, integers, words, sums + row);
+  for (; row < rows; row += lanes)
+    SumRows<kBits, false>(d, from(row), from(row), 4 * (rows - full), integers, words, sums + row);
 }
 
 // -- bounds
@@ -360,21 +396,17 @@ HWY_INLINE void Bounds(const BoundTerms& terms, const int32_t* HWY_RESTRICT sums
 template <uint32_t kBits>
 HWY_INLINE void ScoreCodesOf(uint32_t padded, const void* query, const BoundTerms& terms, const CodedRows& rows,
                              float* HWY_RESTRICT bounds) {
-  constexpr uint32_t kGroup = GroupRows(kBits);
   const auto* codes = reinterpret_cast<const uint8_t*>(rows.codes);
-  const size_t group_bytes = GroupBytes(padded, kBits, kGroup);
-  HWY_ALIGN int32_t sums[kBatch + kGroup];
+  HWY_ALIGN int32_t sums[kBatch + 32];
   for (uint32_t begin = 0; begin < rows.rows; begin += kBatch) {
     const uint32_t n = std::min(kBatch, rows.rows - begin);
-    for (uint32_t row = 0; row < n; row += kGroup, codes += group_bytes) {
-      const uint32_t in_group = std::min(kGroup, n - row);
-      if constexpr (kBits == 1) {
-        SumGroup1(codes, static_cast<const uint8_t*>(query), padded / 4, (in_group + 1) / 2, sums + row);
-      } else {
-        SumGroup<kBits>(codes, static_cast<const int16_t*>(query), padded * kBits / 32, in_group, sums + row);
-      }
+    if constexpr (kBits == 1) {
+      SumGroups1(codes, static_cast<const uint8_t*>(query), padded, n, sums);
+    } else {
+      SumGroups<kBits>(codes, static_cast<const int16_t*>(query), padded, n, sums);
     }
     Bounds(terms, sums, {rows.a + begin, rows.s + begin, rows.e + begin}, n, bounds + begin);
+    codes += GroupedBytes(padded, kBits, kBatch);
   }
 }
 

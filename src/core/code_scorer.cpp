@@ -82,9 +82,11 @@ void CodeScorer::SetQuery(const QueryResidual& query) {
   terms_.scale = static_cast<float>(sign * unit);
   terms_.offset = static_cast<float>(sign * unit * (terms_.center - center));
   terms_.own = inner_product ? static_cast<float>(-query.alpha) : 1;
-  // Products smaller than the smallest normal float32 are lost.
+  // Additions alone round what all rows share; |y|^2 has come through the rotation, too. Products smaller than the
+  // smallest normal float32 are lost.
   const double shared = inner_product ? -query.centroid_product : y.squared_norm;
-  terms_.shared = static_cast<float>(shared - std::abs(shared) * BoundTerms::kSafety - FLT_MIN);
+  const double safety = inner_product ? 0x1p-22 : double{BoundTerms::kSafety};
+  terms_.shared = -RoundUp(std::abs(shared) * safety + FLT_MIN - shared);
   terms_.width = RoundUp(-sign * epsilon_ * norm * (1 + double{BoundTerms::kSafety}));
   terms_.noise = norm > 0 ? RoundUp(sigma / norm) : 0;
 }

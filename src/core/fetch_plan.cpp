@@ -4,6 +4,8 @@ namespace ivfremote {
 
 std::vector<PlannedRange> PlanRanges(const std::vector<BlockEntry>& blocks, const FetchPlanOptions& options) {
   std::vector<PlannedRange> ranges;
+  const bool whole = !blocks.empty() &&
+                     blocks.back().offset + blocks.back().length - blocks.front().offset <= options.whole_bytes;
   for (uint32_t i = 0; i < blocks.size(); ++i) {
     const BlockEntry& block = blocks[i];
     if (!ranges.empty()) {
@@ -12,7 +14,7 @@ std::vector<PlannedRange> PlanRanges(const std::vector<BlockEntry>& blocks, cons
       const uint64_t joined = block.offset + block.length - last.offset;
       const bool same_part =
           options.part_bytes == 0 || last.offset / options.part_bytes == block.offset / options.part_bytes;
-      if (same_part && block.offset - end <= options.max_gap_bytes && joined <= options.max_range_bytes) {
+      if (same_part && (whole || block.offset - end <= options.max_gap_bytes) && joined <= options.max_range_bytes) {
         last.length = static_cast<uint32_t>(joined);
         ++last.block_count;
         continue;

@@ -11,6 +11,8 @@ namespace ivfremote {
 struct FetchPlanOptions {
   // Two blocks are read together if at most this many bytes lie between them: another request costs more.
   uint64_t max_gap_bytes = 128 << 10;
+  // All blocks are read as one range if no more bytes than this lie between the first and the last: of a small segment.
+  uint64_t whole_bytes = 0;
   // A range is not extended beyond this: one stream is slower than several.
   uint64_t max_range_bytes = 8 << 20;
   uint64_t part_bytes = 0;  // no range crosses a part; 0: there are no parts

@@ -188,7 +188,9 @@ PendingLayout PendingLayoutFor(const CodeFormat& format) {
   PendingLayout layout;
   layout.code_bytes = static_cast<uint32_t>(format.RowBytes());
   layout.wide = sizeof(PendingRow) + layout.code_bytes > kPayloadBytes;
-  layout.row_bytes = static_cast<uint32_t>(sizeof(PendingRow) + (layout.wide ? sizeof(StreamRef) : layout.code_bytes));
+  // Rows are looked at where they lie.
+  const uint64_t row_bytes = sizeof(PendingRow) + (layout.wide ? sizeof(StreamRef) : layout.code_bytes);
+  layout.row_bytes = static_cast<uint32_t>(AlignUp(row_bytes, alignof(PendingRow)));
   layout.rows_per_page = static_cast<uint32_t>(kPayloadBytes / layout.row_bytes);
   return layout;
 }

@@ -83,6 +83,8 @@ static_assert(sizeof(PendingGeneration) == 24);
 enum class SegmentPlace : uint16_t { kPages = 0, kObject = 1 };
 
 struct SegmentEntry {
+  static constexpr uint16_t kSpilled = 1;  // flags: rows are in two lists each
+
   uint64_t id = 0;  // owner of its pages
   SegmentPlace place = SegmentPlace::kPages;
   uint16_t flags = 0;

@@ -59,6 +59,8 @@ CurvePoint AtRecall(const CurvePoint* first, const CurvePoint* last, double reca
 }  // namespace
 
 CurvePoint RecallCurve::At(uint32_t k, double recall) const {
+  // As points have it: 0.95 is not a little more than the point at 0.95, whose next may need all lists.
+  recall = static_cast<float>(recall);
   const auto range = [this](uint32_t of_k) {
     return std::equal_range(points.begin(), points.end(), CurvePoint{of_k, 0, 0, 0, 0, 0},
                             [](const CurvePoint& a, const CurvePoint& b) { return a.k < b.k; });
@@ -111,6 +113,7 @@ Status DecodeRecallCurve(Bytes bytes, RecallCurve* curve) {
   if (raw.required_features != 0) return Status::Unsupported("recall curve uses features this library does not know");
   if (raw.point_bytes != sizeof(CurvePoint) || raw.point_count == 0 || raw.point_count > kMaxPoints ||
       bytes.size() != sizeof raw + raw.point_count * sizeof(CurvePoint) ||
+      !(raw.bound_loss >= 0 && raw.bound_loss <= 1) ||
       !(raw.radius_weight >= 0 && raw.ratio_weight >= 0 && std::isfinite(raw.radius_weight) &&
         std::isfinite(raw.ratio_weight)))
     return Status::Corrupt("recall curve has an impossible header");

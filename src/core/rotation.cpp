@@ -16,6 +16,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace ivfremote {
 namespace HWY_NAMESPACE {
+namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -121,6 +122,7 @@ void Rotate(float* x, const uint32_t* signs, size_t n, bool inverse) {
   }
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace ivfremote
 HWY_AFTER_NAMESPACE();

@@ -50,8 +50,9 @@ uint16_t Search::AddSegment(const SegmentEntry& segment, std::vector<BlockEntry>
   FetchPlanOptions options = options_.plan;
   options.part_bytes = segment.part_bytes;
   // A page more costs more than a range more.
-  if (segment.place == SegmentPlace::kPages) options.max_gap_bytes = 0;
+  if (segment.place == SegmentPlace::kPages) options.max_gap_bytes = options.whole_bytes = 0;
   std::vector<PlannedRange> ranges = PlanRanges(blocks, options);
+  spilled_ |= (segment.flags & SegmentEntry::kSpilled) != 0;
   segments_.push_back({segment, std::move(blocks), std::move(ranges)});
   return static_cast<uint16_t>(segments_.size() - 1);
 }
@@ -218,6 +219,17 @@ void Search::StartOrder() {
 }
 
 bool Search::Next(Candidate* candidate) {
+  while (NextOfAll(candidate)) {
+    if (!spilled_ || candidate->segment == Candidate::kPending ||
+        (segments_[candidate->segment].entry.flags & SegmentEntry::kSpilled) == 0)
+      return true;
+    const uint64_t key = uint64_t{candidate->segment} << 48 | uint64_t{candidate->tid_block} << 16 | candidate->tid_offset;
+    if (given_.insert(key).second) return true;
+  }
+  return false;
+}
+
+bool Search::NextOfAll(Candidate* candidate) {
   if (!candidates_.empty()) {
     std::pop_heap(candidates_.begin(), candidates_.end(), Farther());
     *candidate = candidates_.back();

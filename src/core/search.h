@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "core/bound_queue.h"
@@ -110,7 +111,8 @@ class Search {
   // A live row whose distance does not matter (a NULL query).
   void AddUnordered(Tid tid);
 
-  // Puts what was scored into order; then Next gives the candidates, nearest first. False at the end.
+  // Puts what was scored into order; then Next gives the candidates, nearest first, each row of a segment once. False at
+  // the end.
   void StartOrder();
   bool Next(Candidate* candidate);
 
@@ -150,6 +152,7 @@ class Search {
     candidates_.push_back({distance, tid.block, tid.offset, segment});
   }
   double InOperatorUnit(float bound) const;
+  bool NextOfAll(Candidate* candidate);
 
   SearchOptions options_;
   std::vector<float> query_;
@@ -178,6 +181,10 @@ class Search {
   std::vector<ScoredRows> scored_;
   std::vector<float> bounds_;
   BoundQueue queue_;
+
+  // Rows of spilled segments given already: the second copy is left out.
+  bool spilled_ = false;
+  std::unordered_set<uint64_t> given_;
 
   SearchStatistics statistics_;
   std::vector<RequestTrace> trace_;

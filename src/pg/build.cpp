@@ -137,6 +137,7 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
   build->metric = meta->metric;
   build->requested_lists = GetIndexOptions(index)->lists;
   build->flush_threshold = GetIndexOptions(index)->flush_threshold;
+  build->spill = GetIndexOptions(index)->spill;
   build->server = server;
 
   const Oid server_oid = server[0] == '\0' ? InvalidOid : LookUpServer(server);

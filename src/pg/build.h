@@ -43,6 +43,7 @@ struct Build {
   double rows_per_block;
   uint32_t lists;
 
+  bool spill;
   CodeFormat format;       // bits 0: by dimension, until that is known
   uint64_t rotation_seed;
 

@@ -43,6 +43,7 @@ struct Assigning {
   float* routed;  // in routing space; after they are assigned less the mean
   Tid* tids;
   uint32_t* lists;
+  uint32_t* second_lists;  // spill only
   std::byte* codes;  // RowBytes each
 };
 
@@ -85,6 +86,7 @@ Assigning* StartAssigning(Build* build, TupleDesc descriptor) {
   state->routed = static_cast<float*>(palloc_extended(state->capacity * row_bytes, MCXT_ALLOC_HUGE));
   state->tids = static_cast<Tid*>(palloc(state->capacity * sizeof(Tid)));
   state->lists = static_cast<uint32_t*>(palloc(state->capacity * sizeof(uint32_t)));
+  if (build->spill) state->second_lists = static_cast<uint32_t*>(palloc(state->capacity * sizeof(uint32_t)));
   state->codes = static_cast<std::byte*>(palloc_extended(state->capacity * build->format.RowBytes(), MCXT_ALLOC_HUGE));
   return state;
 }
@@ -103,42 +105,56 @@ void WriteTidMapPage(Assigning* state) {
                     {state->tid_map_page, kPayloadBytes});
 }
 
+// Hands a row to the sort: its list, TID and code.
+void PutRow(Assigning* state, bytea* row, const float* values, const float* centred, Tid tid, uint32_t list) {
+  Build* build = state->build;
+  CallCore([&] {
+    (*build->coder)
+        ->Encode(values, centred, &(*build->routing)->centroids[size_t{list} * build->dimensions],
+                 reinterpret_cast<std::byte*>(VARDATA(row)));
+    return Status::Ok();
+  });
+  ExecClearTuple(state->slot);
+  state->slot->tts_values[0] = Int32GetDatum(static_cast<int32>(list));
+  state->slot->tts_values[1] = Int64GetDatum(PackTid(tid));
+  state->slot->tts_values[2] = PointerGetDatum(row);
+  std::fill_n(state->slot->tts_isnull, kSortColumns, false);
+  ExecStoreVirtualTuple(state->slot);
+  tuplesort_puttupleslot(state->sort, state->slot);
+}
+
 void AssignBatch(Assigning* state) {
   Build* build = state->build;
   CallCore([&] {
-    (*state->assigner)->Assign(state->routed, state->filled, state->lists);
+    if (build->spill)
+      (*state->assigner)->AssignTwo(state->routed, state->filled, state->lists, state->second_lists);
+    else
+      (*state->assigner)->Assign(state->routed, state->filled, state->lists);
     return Status::Ok();
   });
   CHECK_FOR_INTERRUPTS();
   const size_t d = build->dimensions;
   const size_t row_bytes = build->format.RowBytes();
-  CallCore([&] {
-    for (size_t i = 0; i < state->filled; ++i)
-      (*build->coder)
-          ->Encode(state->rows + i * d, state->routed + i * d, &(*build->routing)->centroids[state->lists[i] * d],
-                   state->codes + i * row_bytes);
-    return Status::Ok();
-  });
-  CHECK_FOR_INTERRUPTS();
-  CallCore([&] {
-    (*build->calibration)->Add(state->routed, state->filled, state->lists, state->tids, state->codes);
-    return Status::Ok();
-  });
   MemoryContext old = MemoryContextSwitchTo(build->row_context);
-  auto* bytes = static_cast<bytea*>(palloc(VARHDRSZ + row_bytes));
-  SET_VARSIZE(bytes, VARHDRSZ + row_bytes);
+  auto* row = static_cast<bytea*>(palloc(VARHDRSZ + row_bytes));
+  SET_VARSIZE(row, VARHDRSZ + row_bytes);
   for (size_t i = 0; i < state->filled; ++i) {
-    std::memcpy(VARDATA(bytes), state->codes + i * row_bytes, row_bytes);
-    ExecClearTuple(state->slot);
-    state->slot->tts_values[0] = Int32GetDatum(static_cast<int32>(state->lists[i]));
-    state->slot->tts_values[1] = Int64GetDatum(PackTid(state->tids[i]));
-    state->slot->tts_values[2] = PointerGetDatum(bytes);
-    std::fill_n(state->slot->tts_isnull, kSortColumns, false);
-    ExecStoreVirtualTuple(state->slot);
-    tuplesort_puttupleslot(state->sort, state->slot);
+    const float* values = state->rows + i * d;
+    const float* centred = state->routed + i * d;
+    PutRow(state, row, values, centred, state->tids[i], state->lists[i]);
+    std::memcpy(state->codes + i * row_bytes, VARDATA(row), row_bytes);
+    if (build->spill && state->second_lists[i] != state->lists[i])
+      PutRow(state, row, values, centred, state->tids[i], state->second_lists[i]);
   }
   MemoryContextSwitchTo(old);
   MemoryContextReset(build->row_context);
+  CHECK_FOR_INTERRUPTS();
+  CallCore([&] {
+    (*build->calibration)
+        ->Add(state->routed, state->filled, state->lists, build->spill ? state->second_lists : nullptr, state->tids,
+              state->codes);
+    return Status::Ok();
+  });
   build->indexed_rows += static_cast<double>(state->filled);
   pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(build->indexed_rows));
   state->filled = 0;
@@ -319,7 +335,8 @@ void FinishWriting(Writing* state) {
     segment->data = StreamWriterFinish(&state->pages);
   }
   segment->id = build->segment_id;
-  segment->rows = (*state->writer)->rows();
+  segment->rows = static_cast<uint64_t>(build->indexed_rows);
+  if (build->spill) segment->flags |= SegmentEntry::kSpilled;
   segment->bytes = (*state->writer)->bytes();
   Held<std::vector<std::byte>>* directory = Hold<std::vector<std::byte>>(build->context, [&] {
     segment->list_count = static_cast<uint32_t>((*state->writer)->directory().lists.size());

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/code.h"
 #include "core/training.h"
 #include "pg/access_method.h"
 #include "pg/page.h"
@@ -23,12 +24,15 @@ namespace {
 // A cost unit is about 0.01 ms.
 constexpr double kCostPerMs = 100;
 constexpr double kTypicalDimensions = 768;
+// Rows of the table read for their exact distances before the first is returned.
+constexpr double kRerankedRows = 20;
 
 // What the planner needs of an index.
 struct IndexFigures {
   double lists = 0;  // 0: untrained
   double probes = 0;
   double dimensions = 0;
+  double bits = 32;  // of a dimension of a stored row
   double segment_rows = 0;
   double pending_pages = 0;
   double request_latency_ms = 0;
@@ -38,6 +42,7 @@ IndexFigures Hypothetical(double rows) {
   IndexFigures figures;
   figures.segment_rows = rows;
   figures.dimensions = kTypicalDimensions;
+  figures.bits = AutomaticBits(static_cast<uint32_t>(kTypicalDimensions));
   CallCore([&] {
     figures.lists = AutomaticLists(rows);
     return Status::Ok();
@@ -52,6 +57,7 @@ IndexFigures Measured(Oid index_oid) {
   auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
   ReadMeta(index, meta);
   figures.dimensions = std::max<double>(meta->dimensions, 1);
+  if (meta->format().coded() && meta->trained()) figures.bits = meta->bits;
   double local_pages = RelationGetNumberOfBlocks(index);
   const char* server = "";
   for (uint32_t i = 0; i < meta->segment_count; ++i) {
@@ -86,12 +92,16 @@ double ShareProbed(const IndexFigures& figures) {
 // The cost of the search itself, paid before the first row.
 Cost SearchCost(const IndexFigures& figures) {
   const double share = ShareProbed(figures);
-  // Some 30 dimensions are scored in the time of one operator call.
-  const double row_cost = cpu_operator_cost * (1 + figures.dimensions / 30);
-  const double row_pages = figures.dimensions * sizeof(float) / BLCKSZ;
+  // Some 30 dimensions of floats are scored in the time of one operator call, and codes by their bytes.
+  const double vector_cost = cpu_operator_cost * (1 + figures.dimensions / 30);
+  const bool coded = figures.bits < 32;
+  const double row_cost = coded ? vector_cost * figures.bits / 32 : vector_cost;
+  const double row_pages = figures.dimensions * figures.bits / 8 / BLCKSZ;
   const double rows = figures.segment_rows * share;
-  return figures.lists * row_cost + rows * (row_cost + row_pages * seq_page_cost / 4) +
-         figures.pending_pages * share * seq_page_cost + figures.request_latency_ms * kCostPerMs;
+  const double reranked = coded ? std::min(rows, kRerankedRows) : 0;
+  return figures.lists * vector_cost + rows * (row_cost + row_pages * seq_page_cost / 4) +
+         reranked * (vector_cost + random_page_cost) + figures.pending_pages * share * seq_page_cost +
+         figures.request_latency_ms * kCostPerMs;
 }
 
 }  // namespace

@@ -55,6 +55,7 @@ struct Rerank {
   Row* rows;
   size_t count;
   size_t capacity;
+  double returned;  // the distance of the last one returned
 };
 
 Rerank* StartRerank(IndexScanDesc scan, NextCandidate next, void* argument) {
@@ -74,6 +75,7 @@ Rerank* StartRerank(IndexScanDesc scan, NextCandidate next, void* argument) {
   // effective_io_concurrency, or its tablespace's: 0 is no prefetching.
   rerank->ahead_wanted = get_tablespace_io_concurrency(heap->rd_rel->reltablespace) > 0 ? kMaxAhead : 1;
   rerank->capacity = 64;
+  rerank->returned = -std::numeric_limits<double>::infinity();
   rerank->rows = static_cast<Row*>(palloc(rerank->capacity * sizeof(Row)));
   return rerank;
 }
@@ -112,7 +114,9 @@ static void Fetch(Rerank* rerank, const Candidate& candidate) {
   MemoryContextSwitchTo(old);
   MemoryContextReset(rerank->row_context);
   if (rerank->executor != nullptr) ResetPerTupleExprContext(rerank->executor);
-  if (isnull) return;
+  // Nearer than a row that is returned already: its bound was wrong, its place is behind us. It is lost, as it would have
+  // been to a LIMIT there.
+  if (isnull || distance < rerank->returned) return;
   if (rerank->count == rerank->capacity) {
     rerank->capacity *= 2;
     rerank->rows = static_cast<Row*>(repalloc_huge(rerank->rows, rerank->capacity * sizeof(Row)));
@@ -142,6 +146,7 @@ bool RerankNext(Rerank* rerank, Tid* tid) {
     if (rerank->count > 0 &&
         (!more || rerank->rows[0].distance <= rerank->ahead[rerank->ahead_first].distance)) {
       *tid = rerank->rows[0].tid;
+      rerank->returned = rerank->rows[0].distance;
       std::pop_heap(rerank->rows, rerank->rows + rerank->count, Farther);
       --rerank->count;
       found = true;

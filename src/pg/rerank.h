@@ -1,5 +1,6 @@
 // The exact order of rows that an index knows by codes: candidates are taken in the order of their lower bounds, looked up
-// in the table, and returned once no later one can come before them.
+// in the table, and returned once no later one can come before them. Bounds are statistical: a row that its bound put
+// behind one that is returned by then is lost, as ivfremote.epsilon says; the order of those returned is exact.
 //
 // The executor cannot do this (xs_recheckorderby): a statistical bound may be violated, which it takes for a bug of the
 // index. So the access method fetches the visible rows itself and evaluates the operator's own function on them; the

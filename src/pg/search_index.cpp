@@ -312,6 +312,7 @@ void OpenSearch(IndexSearch* search, const CodeFormat& format, const float* quer
     options.routing_mean = routing_mean;
     options.epsilon = settings.rerank ? EpsilonOf(format.bits) : 0;
     options.plan.max_gap_bytes = max_gap_bytes;
+    options.plan.whole_bytes = 2 * max_gap_bytes;
     return new Search(options, query);
   });
 }

@@ -22,6 +22,7 @@ sub crash
 my @indexes = (
 	[ 'embedded', 'flush_threshold = 1, lists = 30' ],
 	[ 'file', "flush_threshold = 1, lists = 30, server = 'store'" ],
+	[ 'floats', 'flush_threshold = 1, lists = 30, quantization = none' ],
 	[ 'untrained', 'flush_threshold = 1000000' ]);
 for my $index (@indexes)
 {

@@ -32,7 +32,7 @@ my %reads = (
 	get_denied => qr/^42501 \| server "store" refused access to index "items_idx" \| .*403/,
 	get_flip_byte => qr/^XX001 \| .*"items_idx".* \| .*"$key" bytes \d+-\d+ \| .*REINDEX INDEX CONCURRENTLY public\.items_idx/);
 # All lists: bytes between those that are needed may be wrong
-my $all = 'SET enable_seqscan = off; SET ivfremote.probes = 30';
+my $all = 'SET enable_seqscan = off; SET ivfremote.probes = 30; SET ivfremote.epsilon = 100';
 error_like($node, "$all; SET ivfremote.test_fault = '$_'", $search, $reads{$_}, "$_: its error") for sort keys %reads;
 error_like($node, "$scan; SET ivfremote.test_fault = 'get_stall'; SET ivfremote.scan_timeout = '300ms'", $search,
 	qr/^58030 \| could not read index "items_idx" from server "store" \| (\d+) of \1 requests were not answered .*scan_timeout.* \| Set ivfremote\.enable_scan = off/,
@@ -113,14 +113,11 @@ SKIP:
 
 # Damaged objects
 
-my ($object) = grep { -s "$directory/$_" } files_below($directory, qr/\.seg$/);
 is(scalar(files_below($directory, qr/\.seg/)), 1, 'one object');
-my $bytes = slurp_file("$directory/$object", 0);
-my $good = $node->safe_psql('postgres', "$scan; $search");
 
 sub put
 {
-	my ($content) = @_;
+	my ($object, $content) = @_;
 	open(my $file, '>:raw', "$directory/$object") or die $!;
 	print $file $content;
 	close $file;
@@ -128,44 +125,51 @@ sub put
 }
 
 my $count = 'SELECT count(*) FROM (SELECT id FROM items ORDER BY v <-> (SELECT v FROM items WHERE id = 43) LIMIT 10000) x';
-my %damages = (
-	'empty' => '',
-	'cut to one byte' => substr($bytes, 0, 1),
-	'cut in a block' => substr($bytes, 0, int(length($bytes) / 2)),
-	'cut at its header' => substr($bytes, 0, 128),
-	'zeros' => "\0" x length($bytes),
-	'ones' => "\xff" x length($bytes),
-	'shifted' => "x" . $bytes,
-	'reversed' => scalar reverse($bytes));
-for my $damage (sort keys %damages)
+for my $quantization ('rabitq', 'none')
 {
-	put($damages{$damage});
-	error_like($node, $all, $count, qr/^XX001 \| .*"items_idx".* \| .*"$key" bytes \d+-\d+/, "an object that is $damage");
+	$node->safe_psql('postgres', "ALTER INDEX items_idx SET (quantization = $quantization); REINDEX INDEX items_idx");
+	my $object = $node->safe_psql('postgres', q{SELECT object_key FROM ivfremote_segments('items_idx')});
+	my $bytes = slurp_file("$directory/$object", 0);
+	my $good = $node->safe_psql('postgres', "$scan; $search");
+	my %damages = (
+		'empty' => '',
+		'cut to one byte' => substr($bytes, 0, 1),
+		'cut in a block' => substr($bytes, 0, int(length($bytes) / 2)),
+		'cut at its header' => substr($bytes, 0, 128),
+		'zeros' => "\0" x length($bytes),
+		'ones' => "\xff" x length($bytes),
+		'shifted' => "x" . $bytes,
+		'reversed' => scalar reverse($bytes));
+	for my $damage (sort keys %damages)
+	{
+		put($object, $damages{$damage});
+		error_like($node, $all, $count, qr/^XX001 \| .*"items_idx".* \| .*"$key" bytes \d+-\d+/, "$quantization: an object that is $damage");
+	}
+	# One flipped bit anywhere in a block is found; elsewhere it does not matter to a scan
+	srand(17);
+	my ($errors, $right, $wrong) = (0, 0, 0);
+	my $expected = $node->safe_psql('postgres', 'SELECT count(*) FROM items');
+	for my $i (1 .. 40)
+	{
+		my $content = $bytes;
+		my $at = int(rand(length($bytes)));
+		substr($content, $at, 1) = chr(ord(substr($content, $at, 1)) ^ (1 << int(rand(8))));
+		put($object, $content);
+		my $said = $node->safe_psql('postgres', "$all; SELECT attempt('DO \$\$ BEGIN ASSERT ($count) = $expected; END \$\$')");
+		if ($said =~ /^XX001 .*$key/) { $errors++ } elsif ($said eq 'done') { $right++ } else { $wrong++; diag("byte $at: $said"); }
+	}
+	note("$quantization: flipped bits: $errors found, $right without effect");
+	cmp_ok($errors, '>=', 30, "$quantization: flipped bits are found");
+	is($wrong, 0, "$quantization: flipped bits give no wrong answer");
+	unlink "$directory/$object" or die $!;
+	error_like($node, $scan, $search, $reads{get_missing}, "$quantization: an object that was deleted");
+	my ($name, $path) = (substr($object, rindex($object, '/') + 1), substr($object, 0, rindex($object, '/')));
+	mkdir "$directory/$object";
+	error_like($node, $scan, $search, qr/^(XX001|58030|58P01|22023) \|/, "$quantization: a directory in its place");
+	rmdir "$directory/$object";
+	put($object, $bytes);
+	is($node->safe_psql('postgres', "$scan; $search"), $good, "$quantization: and with the bytes back all is well");
 }
-# One flipped bit anywhere in a block is found; elsewhere it does not matter to a scan
-srand(17);
-my ($errors, $right, $wrong) = (0, 0, 0);
-my $expected = $node->safe_psql('postgres', 'SELECT count(*) FROM items');
-for my $i (1 .. 40)
-{
-	my $content = $bytes;
-	my $at = int(rand(length($bytes)));
-	substr($content, $at, 1) = chr(ord(substr($content, $at, 1)) ^ (1 << int(rand(8))));
-	put($content);
-	my $said = $node->safe_psql('postgres', "$all; SELECT attempt('DO \$\$ BEGIN ASSERT ($count) = $expected; END \$\$')");
-	if ($said =~ /^XX001 .*$key/) { $errors++ } elsif ($said eq 'done') { $right++ } else { $wrong++; diag("byte $at: $said"); }
-}
-note("flipped bits: $errors found, $right without effect");
-cmp_ok($errors, '>=', 30, 'flipped bits are found');
-is($wrong, 0, 'flipped bits give no wrong answer');
-unlink "$directory/$object" or die $!;
-error_like($node, $scan, $search, $reads{get_missing}, 'an object that was deleted');
-my ($name, $path) = (substr($object, rindex($object, '/') + 1), substr($object, 0, rindex($object, '/')));
-mkdir "$directory/$object";
-error_like($node, $scan, $search, qr/^(XX001|58030|58P01|22023) \|/, 'a directory in its place');
-rmdir "$directory/$object";
-put($bytes);
-is($node->safe_psql('postgres', "$scan; $search"), $good, 'and with the bytes back all is well');
 
 no_crash($node);
 $node->stop;

@@ -24,6 +24,7 @@ $standby->start;
 my @tables = (
 	[ 'embedded', '<->', 'v', 'flush_threshold = 1, lists = 20' ],
 	[ 'file', '<=>', 'v real_cosine_ops', "flush_threshold = 1, lists = 20, server = 'store'" ],
+	[ 'floats', '<->', 'v', 'flush_threshold = 1, lists = 20, quantization = none' ],
 	[ 'untrained', '<#>', 'v real_ip_ops', 'flush_threshold = 100000' ]);
 
 sub both_same
@@ -55,6 +56,7 @@ my $psql = start_psql($standby, "SET enable_seqscan = off; BEGIN ISOLATION LEVEL
 SELECT count(*) FROM (SELECT id FROM embedded ORDER BY v <-> point(7, $dims) LIMIT 10) x;
 SELECT pg_sleep(4);
 SET ivfremote.probes = 20;
+SET ivfremote.epsilon = 100;
 SELECT count(*) FROM (SELECT id FROM embedded ORDER BY v <-> point(7, $dims) LIMIT 5000) x;
 SELECT compare('embedded', '<->', point(7, $dims), 5000);
 COMMIT;");

@@ -16,7 +16,7 @@ add_store($node, 'store');
 $node->safe_psql('postgres', q{
 -- Raises an error unless index and table have the same rows. `q` makes other lists near.
 CREATE FUNCTION check_rows(source text, op text, q real[]) RETURNS void LANGUAGE plpgsql
-  SET ivfremote.probes = 1048576 AS $$
+  SET ivfremote.probes = 1048576 SET ivfremote.epsilon = 100 AS $$
 DECLARE
   expected int[];
   got int[];
@@ -45,6 +45,7 @@ CREATE SEQUENCE ids START 100000;
 my %tables = (
 	embedded => [ '<->', 'v', 'flush_threshold = 1, lists = 20' ],
 	file => [ '<=>', 'v real_cosine_ops', "flush_threshold = 1, lists = 20, server = 'store'" ],
+	floats => [ '<->', 'v', 'flush_threshold = 1, lists = 20, quantization = none' ],
 	untrained => [ '<#>', 'v real_ip_ops', 'flush_threshold = 1000000' ]);
 for my $source (sort keys %tables)
 {

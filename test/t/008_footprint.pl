@@ -36,29 +36,39 @@ sub usage_over
 	return map { [ split /\|/ ] } $out =~ /^usage\n(\d+\|\d+\|\d+\|\d+)$/mg;
 }
 
-for my $place ('embedded', 'file')
+# The bytes of a build, as shares of the rows' own
+my $row_bytes = 20_000 * 128 * 4;
+my %kinds = (rabitq => { least => 0.125, most => 0.2 }, none => { least => 1, most => 1.1 });
+for my $kind ([ 'embedded', 'none' ], [ 'file', 'none' ], [ 'embedded', 'rabitq' ], [ 'file', 'rabitq' ])
 {
+	my ($place, $quantization) = @$kind;
+	my $limits = $kinds{$quantization};
 	my $server = $place eq 'file' ? ", server = 'store'" : '';
-	my $options = "(flush_threshold = 1, lists = 100$server)";
 	$node->safe_psql('postgres', 'CHECKPOINT');
 	my $lsn = $node->safe_psql('postgres', 'SELECT pg_current_wal_insert_lsn()');
-	$node->safe_psql('postgres', "CREATE INDEX items_idx ON items USING ivfremote (v) WITH $options");
+	$node->safe_psql('postgres', "CREATE INDEX items_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = 100, quantization = $quantization$server)");
 	my ($wal, $segment, $header, $relation) = split /\|/,
 	  $node->safe_psql('postgres', "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '$lsn'), segment_bytes, header_bytes, relation_bytes FROM ivfremote_info('items_idx')");
-	note(sprintf('%s: segment %d bytes, WAL %.2f %%, header %.2f %%, relation %.2f %%', $place, $segment, map { 100 * $_ / $segment } $wal, $header, $relation));
-	cmp_ok($segment, '>=', 20_000 * 128 * 4, "$place: segment bytes");
-	cmp_ok($header, '<=', 0.03 * $segment, "$place: header bytes");
+	note(sprintf('%s %s: segment %d bytes, WAL %.2f %%, header %.2f %%, relation %.2f %%', $place, $quantization, $segment, map { 100 * $_ / $segment } $wal, $header, $relation));
+	cmp_ok($segment, '>=', $limits->{least} * $row_bytes, "$place $quantization: segment bytes");
+	cmp_ok($segment, '<=', $limits->{most} * $row_bytes, "$place $quantization: and no more");
+	cmp_ok($header, '<=', 0.03 * $row_bytes, "$place $quantization: header bytes");
 	if ($place eq 'file')
 	{
-		cmp_ok($wal, '<', 0.03 * $segment, 'file: WAL of a build');
-		cmp_ok($relation, '==', $header, 'file: the relation is the header');
+		cmp_ok($wal, '<', 0.03 * $row_bytes, "file $quantization: WAL of a build");
+		cmp_ok($relation, '==', $header, "file $quantization: the relation is the header");
 	}
 	else
 	{
-		cmp_ok($wal, '<', 1.1 * $segment, 'embedded: WAL of a build');
+		cmp_ok($wal, '<', 1.1 * $relation, "embedded $quantization: WAL of a build");
 	}
+	$node->safe_psql('postgres', 'DROP INDEX items_idx');
+}
 
-	$node->safe_psql('postgres', "DROP INDEX items_idx; CREATE INDEX small_idx ON small USING ivfremote (v) WITH (flush_threshold = 1, lists = 20$server)");
+for my $place ('embedded', 'file')
+{
+	my $server = $place eq 'file' ? ", server = 'store'" : '';
+	$node->safe_psql('postgres', "CREATE INDEX small_idx ON small USING ivfremote (v) WITH (flush_threshold = 1, lists = 20$server)");
 
 	# Scans: through an index and an empty result, a rescan, an error
 	my %statements = (

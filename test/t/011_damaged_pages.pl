@@ -19,7 +19,8 @@ DO \$\$
 BEGIN
   FOR i IN 1 .. $copies LOOP
     EXECUTE format('CREATE TABLE t%s AS SELECT * FROM source WHERE id <= 400', i);
-    EXECUTE format('CREATE INDEX t%s_idx ON t%s USING ivfremote (v) WITH (lists = 12, flush_threshold = %s)', i, i, CASE i % 5 WHEN 0 THEN 100000 ELSE 1 END);
+    EXECUTE format('CREATE INDEX t%s_idx ON t%s USING ivfremote (v) WITH (lists = 12, flush_threshold = %s, quantization = %s)', i, i,
+      CASE i % 5 WHEN 0 THEN 100000 ELSE 1 END, CASE i % 2 WHEN 0 THEN 'rabitq' ELSE 'none' END);
     EXECUTE format('INSERT INTO t%s SELECT * FROM source WHERE id > 400', i);
   END LOOP;
 END \$\$;

@@ -9,9 +9,10 @@ use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
 
 our @EXPORT = qw(new_node need_faults add_store add_functions add_items files_below no_crash start_psql finish_psql
-  kept_ok error_like);
+  start_session say_to ask quit kept_ok error_like);
 
 # A started node with the extension, its functions below, and no autovacuum. `conf` is appended to postgresql.conf.
 sub new_node
@@ -75,9 +76,10 @@ BEGIN
   EXECUTE format('SELECT array_agg(id), array_agg(d) FROM (SELECT id, v %1$s $1 AS d FROM %2$s ORDER BY v %1$s $1 LIMIT %3$s) s', op, source, k)
     INTO ids, distances USING query;
 END $$;
--- 'same', or how the index's answer differs from the table's, all lists probed. Ties for the last place may differ.
+-- 'same', or how the index's answer differs from the table's, all lists probed and no row lost to its bound. Ties for the
+-- last place may differ.
 CREATE FUNCTION compare(source text, op text, query real[], k int) RETURNS text LANGUAGE plpgsql
-  SET ivfremote.probes = 1048576 AS $$
+  SET ivfremote.probes = 1048576 SET ivfremote.epsilon = 100 AS $$
 DECLARE
   expected record := through_table(source, op, query, k);
   found record := through_index(source, op, query, k);
@@ -167,6 +169,50 @@ sub finish_psql
 	my ($psql) = @_;
 	$psql->{run}->finish;
 	return (slurp_file("$psql->{directory}/out"), slurp_file("$psql->{directory}/err"));
+}
+
+# A psql that stays.
+sub start_session
+{
+	my ($node, %options) = @_;
+	my %session = (in => '', out => '', err => '', number => 0);
+	local $ENV{PGAPPNAME} = $options{name} || 'session';
+	my @user = $options{user} ? ('-U', $options{user}) : ();
+	$session{run} = IPC::Run::start([ $node->installed_command('psql'), '-XAtq', @user, '-d', $node->connstr('postgres'), '-f', '-' ],
+		'<', \$session{in}, '>', \$session{out}, '2>', \$session{err}, IPC::Run::timeout(120));
+	return \%session;
+}
+
+# Statements without waiting for their end.
+sub say_to
+{
+	my ($session, $sql) = @_;
+	$session->{in} .= "$sql;\n";
+	$session->{run}->pump_nb;
+	return;
+}
+
+# What all statements so far print, in list context with errors and notices, and with the seconds it took.
+sub ask
+{
+	my ($session, $sql) = @_;
+	my $marker = 'done ' . ++$session->{number};
+	my $start = time;
+	$session->{in} .= "$sql;\n\\echo $marker\n\\warn $marker\n";
+	$session->{run}->pump until $session->{out} =~ /^$marker$/m && $session->{err} =~ /^$marker$/m;
+	my $seconds = time - $start;
+	my ($out, $err) = @{$session}{qw(out err)};
+	@{$session}{qw(out err)} = ('', '');
+	s/^$marker\n//m, s/\n\z// for $out, $err;
+	return wantarray ? ($out, $err, $seconds) : $out;
+}
+
+sub quit
+{
+	my ($session) = @_;
+	$session->{in} .= "\\q\n";
+	$session->{run}->finish;
+	return;
 }
 
 # A statement of a table of checks: what `attempt` says of it.

@@ -199,6 +199,26 @@ TEST(MetaPage, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(offsetof(StreamRef, bytes), 8u);
 }
 
+// Before it is trained, an index that is to have codes holds floats, and may not know their width.
+TEST(MetaPage, UntrainedIndexOfCodes) {
+  MetaPage meta;
+  meta.code_kind = CodeKind::kRabitq;
+  meta.bits = 0;
+  meta.next_id = 10;
+  meta.current = {4, 1, 0, 50};
+  MetaPage decoded;
+  ASSERT_OK(DecodeMetaPage(BytesOf(meta), &decoded));
+  meta.dimensions = 100;
+  ASSERT_OK(DecodeMetaPage(BytesOf(meta), &decoded));
+  EXPECT_EQ(decoded.FormatOf(decoded.current), (CodeFormat{CodeKind::kFloat32, 32, 100}));
+  meta.bits = 4;
+  ASSERT_OK(DecodeMetaPage(BytesOf(meta), &decoded));
+  EXPECT_EQ(decoded.format(), (CodeFormat{CodeKind::kRabitq, 4, 100}));
+  meta.current.code_kind = CodeKind::kRabitq;
+  EXPECT_EQ(meta.FormatOf(meta.current), meta.format());
+  EXPECT_TRUE(Fails(DecodeMetaPage(BytesOf(meta), &decoded), StatusCode::kCorrupt, {"pending generation"}));
+}
+
 TEST(MetaPage, NewerVersionIsNamed) {
   MetaPage meta = ExampleMeta();
   meta.version = 8;
@@ -221,6 +241,17 @@ TEST(MetaPage, ImpossibleFields) {
       {"metric", [](MetaPage* m) { m->metric = static_cast<Metric>(3); }},
       {"code kind", [](MetaPage* m) { m->code_kind = static_cast<CodeKind>(1); }, StatusCode::kUnsupported},
       {"bits", [](MetaPage* m) { m->bits = 4; }, StatusCode::kUnsupported},
+      {"automatic bits of floats", [](MetaPage* m) { m->bits = 0; }, StatusCode::kUnsupported},
+      {"codes", [](MetaPage* m) { m->code_kind = CodeKind::kRabitq, m->bits = 4; }, StatusCode::kOk},
+      {"codes of 3 bits", [](MetaPage* m) { m->code_kind = CodeKind::kRabitq, m->bits = 3; },
+       StatusCode::kUnsupported},
+      {"automatic bits after training", [](MetaPage* m) { m->code_kind = CodeKind::kRabitq, m->bits = 0; },
+       StatusCode::kUnsupported},
+      {"codes in a generation of an index of floats",
+       [](MetaPage* m) { m->current.code_kind = CodeKind::kRabitq; }},
+      {"unknown codes in a generation", [](MetaPage* m) { m->current.code_kind = static_cast<CodeKind>(2); }},
+      {"codes in a generation",
+       [](MetaPage* m) { m->code_kind = m->current.code_kind = CodeKind::kRabitq, m->bits = 1; }, StatusCode::kOk},
       {"too many segments", [](MetaPage* m) { m->segment_count = MetaPage::kMaxSegments + 1; }},
       {"very many segments", [](MetaPage* m) { m->segment_count = 0xffff; }},
       {"too many lists", [](MetaPage* m) { m->list_count = kMaxLists + 1; }},
@@ -650,6 +681,36 @@ TEST(PendingLayout, OfEveryWidth) {
     ASSERT_OK(CheckPendingPage(layout, layout.rows_per_page));
     ASSERT_TRUE(Fails(CheckPendingPage(layout, layout.rows_per_page + 1), StatusCode::kCorrupt));
   }
+}
+
+TEST(PendingLayout, OfCodes) {
+  const struct {
+    uint32_t bits, dimensions, code_bytes;
+    bool wide;
+    uint32_t row_bytes, rows_per_page;
+  } cases[] = {
+      {1, 1, 14, false, 32, 254},      {8, 3, 28, false, 44, 184},       {4, 100, 68, false, 84, 96},
+      {1, 784, 110, false, 128, 63},   {1, 16000, 2012, false, 2028, 4}, {4, 16000, 8012, false, 8028, 1},
+      {8, 16000, 16012, true, 32, 254},
+  };
+  for (const auto& c : cases) {
+    const PendingLayout layout = PendingLayoutFor({CodeKind::kRabitq, c.bits, c.dimensions});
+    EXPECT_EQ(layout.code_bytes, c.code_bytes) << c.dimensions;
+    EXPECT_EQ(layout.wide, c.wide) << c.dimensions;
+    EXPECT_EQ(layout.row_bytes, c.row_bytes) << c.dimensions;
+    EXPECT_EQ(layout.rows_per_page, c.rows_per_page) << c.dimensions;
+  }
+  for (uint32_t bits : {1u, 2u, 4u, 8u})
+    for (uint32_t dimensions = 1; dimensions <= kMaxDimensions; ++dimensions) {
+      const CodeFormat format{CodeKind::kRabitq, bits, dimensions};
+      const PendingLayout layout = PendingLayoutFor(format);
+      ASSERT_EQ(layout.code_bytes, format.RowBytes());
+      ASSERT_GE(layout.rows_per_page, 1u);
+      ASSERT_LE(layout.RowOffset(layout.rows_per_page), kPayloadBytes);
+      ASSERT_GE(layout.row_bytes, sizeof(PendingRow) + (layout.wide ? sizeof(StreamRef) : layout.code_bytes));
+      ASSERT_EQ(layout.row_bytes % alignof(PendingRow), 0u) << bits << ' ' << dimensions;
+      ASSERT_EQ(layout.wide, sizeof(PendingRow) + layout.code_bytes > kPayloadBytes);
+    }
 }
 
 TEST(PendingGroups, NeighbouringListsShareAGroup) {

@@ -402,6 +402,141 @@ TEST_F(RankingTest, HugeValuesAreStillRanked) {
   EXPECT_EQ(Best(Metric::kInnerProduct, FLT_MAX, 3), (Order{2, 1, 0}));
 }
 
+// -- rules
+
+std::vector<float> StopsOf(const std::vector<RankedList>& lists) {
+  std::vector<float> stops;
+  for (const RankedList& list : lists) stops.push_back(list.stop);
+  return stops;
+}
+
+// With no weights the threshold is a number of lists.
+TEST_F(RankingTest, StopValuesOfDistanceAlone) {
+  Random random(13);
+  for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+    const Routing routing = RandomRouting(random, metric, 20, 60, 5);
+    const std::vector<float> query = UniformVector(random, 20);
+    ListRanker ranker(metric, query.data(), 20);
+    ASSERT_OK(ranker.Feed(routing.Encode()));
+    std::vector<RankedList> lists;
+    ASSERT_OK(ranker.Rank({0, 0}, 60, &lists));
+    const std::vector<uint32_t> expected = BruteForce(routing, query, false);
+    for (size_t j = 0; j < 60; ++j) {
+      EXPECT_EQ(lists[j].list, expected[j]);
+      EXPECT_FLOAT_EQ(lists[j].stop, static_cast<float>(std::log(1.0 + static_cast<double>(j))));
+    }
+  }
+}
+
+TEST_F(RankingTest, AdaptiveRuleByDefinition) {
+  Random random(14);
+  for (Metric metric : {Metric::kL2, Metric::kCosine})
+    for (const ProbeRule& rule : {kAdaptiveRule, ProbeRule{1, 0}, ProbeRule{0, 8}, ProbeRule{2.5f, 1}})
+      for (int i = 0; i < 5; ++i) {
+        Routing routing = RandomRouting(random, metric, 20, 60, 5);
+        for (float& radius : routing.radii) radius *= 5;
+        std::vector<float> query = UniformVector(random, 20);
+        ListRanker ranker(metric, query.data(), 20);
+        ASSERT_OK(ranker.Feed(routing.Encode()));
+
+        ASSERT_TRUE(ToRoutingSpace(metric, query.data(), 20, query.data()));
+        std::vector<std::pair<double, uint32_t>> scores;
+        for (uint32_t list = 0; list < 60; ++list) {
+          double score = 0;
+          for (uint32_t j = 0; j < 20; ++j)
+            score += std::pow(double{query[j]} - routing.mean[j] - routing.centroids[list * 20 + j], 2);
+          scores.push_back({score + rule.radius_weight * std::pow(routing.radii[list], 2), list});
+        }
+        std::sort(scores.begin(), scores.end());
+        // No list counts as nearer than what its rows' spread adds on average.
+        double floor = 0;
+        for (float radius : routing.radii) floor += rule.radius_weight * radius * radius / 60;
+        for (uint32_t count : {1u, 7u, 60u, 1000u}) {
+          std::vector<RankedList> lists;
+          ASSERT_OK(ranker.Rank(rule, count, &lists));
+          ASSERT_EQ(lists.size(), std::min(count, 60u));
+          for (size_t j = 0; j < lists.size(); ++j) {
+            EXPECT_EQ(lists[j].list, scores[j].second);
+            const double ratio = std::max(scores[j].first, floor) / std::max(scores[0].first, floor);
+            EXPECT_NEAR(lists[j].stop, std::log(1.0 + static_cast<double>(j)) + rule.ratio_weight * std::log(ratio), 1e-4);
+          }
+          const std::vector<float> stops = StopsOf(lists);
+          EXPECT_TRUE(std::is_sorted(stops.begin(), stops.end()));
+        }
+      }
+}
+
+TEST_F(RankingTest, AdaptiveStopsByHand) {
+  Lists({0, 3, -4, 20}, {1, 1, 1, 1});
+  const float query = 0;
+  ListRanker ranker(Metric::kL2, &query, 1);
+  ASSERT_OK(ranker.Feed(routing_.Encode()));
+  std::vector<RankedList> lists;
+  ASSERT_OK(ranker.Rank(kAdaptiveRule, 4, &lists));
+  const double scores[] = {0.3, 9.3, 16.3, 400.3};
+  for (size_t j = 0; j < 4; ++j) {
+    EXPECT_EQ(lists[j].list, j);
+    EXPECT_NEAR(lists[j].stop, std::log(1.0 + static_cast<double>(j)) + 4 * std::log(scores[j] / scores[0]), 1e-4);
+  }
+  // A wide list comes after a narrow one that is a little further away.
+  Lists({2, -2.1f}, {3, 0});
+  ListRanker wide(Metric::kL2, &query, 1);
+  ASSERT_OK(wide.Feed(routing_.Encode()));
+  ASSERT_OK(wide.Rank({0, 0}, 2, &lists));
+  EXPECT_EQ(lists[0].list, 0u);
+  ASSERT_OK(wide.Rank(kAdaptiveRule, 2, &lists));
+  EXPECT_EQ(lists[0].list, 1u);
+}
+
+// Lists of equal rows, and a query that is such a row: everything else is infinitely far by comparison.
+TEST_F(RankingTest, QueryOnACentroidOfEqualRows) {
+  Lists({1, 1, 5, 7});
+  const float query = 1;
+  ListRanker ranker(Metric::kL2, &query, 1);
+  ASSERT_OK(ranker.Feed(routing_.Encode()));
+  std::vector<RankedList> lists;
+  ASSERT_OK(ranker.Rank(kAdaptiveRule, 4, &lists));
+  EXPECT_EQ(lists[0].stop, 0);
+  EXPECT_FLOAT_EQ(lists[1].stop, std::log(2.0f)) << "the other list at distance 0";
+  for (size_t j = 2; j < 4; ++j) {
+    EXPECT_TRUE(std::isfinite(lists[j].stop));
+    EXPECT_GT(lists[j].stop, 20);
+  }
+  // One list of no radius among others counts as if it had theirs.
+  Lists({1, 1.5f, 5, 7}, {0, 1, 1, 1});
+  ListRanker floored(Metric::kL2, &query, 1);
+  ASSERT_OK(floored.Feed(routing_.Encode()));
+  ASSERT_OK(floored.Rank(kAdaptiveRule, 4, &lists));
+  EXPECT_NEAR(lists[1].stop, std::log(2.0) + 4 * std::log(0.55 / 0.225), 1e-4);
+}
+
+TEST_F(RankingTest, InnerProductHasNoRule) {
+  Random random(15);
+  const Routing routing = RandomRouting(random, Metric::kInnerProduct, 20, 60, 5);
+  const std::vector<float> query = UniformVector(random, 20);
+  ListRanker ranker(Metric::kInnerProduct, query.data(), 20);
+  ASSERT_OK(ranker.Feed(routing.Encode()));
+  std::vector<RankedList> plain;
+  std::vector<RankedList> adaptive;
+  ASSERT_OK(ranker.Rank({0, 0}, 60, &plain));
+  ASSERT_OK(ranker.Rank(kAdaptiveRule, 60, &adaptive));
+  for (size_t j = 0; j < 60; ++j) {
+    EXPECT_EQ(plain[j].list, adaptive[j].list);
+    EXPECT_EQ(plain[j].stop, adaptive[j].stop);
+  }
+}
+
+TEST_F(RankingTest, HugeScoresHaveFiniteStops) {
+  Lists({-FLT_MAX, 0, 1, FLT_MAX}, {FLT_MAX, 0, 0, FLT_MAX});
+  const float query = 0;
+  ListRanker ranker(Metric::kL2, &query, 1);
+  ASSERT_OK(ranker.Feed(routing_.Encode()));
+  std::vector<RankedList> lists;
+  ASSERT_OK(ranker.Rank(kAdaptiveRule, 4, &lists));
+  EXPECT_EQ(lists[0].list, 1u);
+  for (const RankedList& list : lists) EXPECT_TRUE(std::isfinite(list.stop) && list.stop >= 0);
+}
+
 TEST_F(RankingTest, StreamThatIsCutOff) {
   Random random(12);
   const ByteVector bytes = RandomRouting(random, Metric::kL2, 3, 50, 5).Encode();

@@ -1,0 +1,380 @@
+#include "core/calibration.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "core/assignment.h"
+#include "core/coding.h"
+#include "core/distance.h"
+#include "core/segment_format.h"
+#include "core/training.h"
+#include "support.h"
+
+namespace ivfremote {
+namespace {
+
+constexpr uint32_t kDimensions = 16;
+constexpr uint64_t kSeed = 77;
+
+// A sum of uniforms is as good as a normal here.
+float Normal(Random& random) {
+  float sum = 0;
+  for (int i = 0; i < 6; ++i) sum += Uniform(random);
+  return sum * 0.7f;
+}
+
+// Clouds that touch, so that neighbours lie in several lists.
+std::vector<std::vector<float>> CloudedRows(Random& random, size_t n, const std::vector<std::vector<float>>& centres) {
+  std::vector<std::vector<float>> rows(n);
+  for (auto& row : rows) {
+    row = centres[Below(random, centres.size())];
+    for (float& x : row) x += Normal(random);
+  }
+  return rows;
+}
+
+// An index as far as calibration sees it: rows in lists, and their codes.
+class CalibrationTest : public testing::Test {
+ protected:
+  void SetRows(std::vector<std::vector<float>> rows) { rows_ = std::move(rows); }
+
+  void Build(Metric metric, uint32_t lists, CodeFormat format = {CodeKind::kFloat32, 32, kDimensions}) {
+    metric_ = metric;
+    format_ = format;
+    const std::vector<float> space = InRoutingSpace(rows_);
+    TrainingOptions options;
+    options.metric = metric;
+    options.dimensions = kDimensions;
+    options.lists = lists;
+    Trainer trainer(options, space);
+    for (bool done = false; !done;) ASSERT_OK(trainer.Step(&done));
+    routing_ = trainer.TakeRouting();
+    Assign();
+  }
+
+  // With the routing there is.
+  void Assign() {
+    centred_ = InRoutingSpace(rows_);
+    list_of_.resize(rows_.size());
+    Assigner assigner(&routing_);
+    const size_t batch = std::min<size_t>(assigner.batch_rows(), 1000);
+    for (size_t i = 0; i < rows_.size(); i += batch)
+      assigner.Assign(&centred_[i * kDimensions], std::min(batch, rows_.size() - i), &list_of_[i]);
+    routing_.radii = assigner.Radii();
+  }
+
+  std::vector<float> InRoutingSpace(const std::vector<std::vector<float>>& rows) const {
+    std::vector<float> space(rows.size() * kDimensions);
+    for (size_t i = 0; i < rows.size(); ++i)
+      ToRoutingSpace(metric_, rows[i].data(), kDimensions, &space[i * kDimensions]);
+    return space;
+  }
+
+  static Tid TidOf(size_t row) { return {static_cast<uint32_t>(row / 50), static_cast<uint16_t>(row % 50 + 1)}; }
+
+  // With every `stride`-th row as a query; `known`: calibration is told which rows they are.
+  RecallCurve Calibrate(size_t stride, bool known = true, double epsilon = 1.9) {
+    std::vector<std::vector<float>> queries;
+    std::vector<Tid> tids;
+    for (size_t i = 0; i < rows_.size(); i += stride) {
+      queries.push_back(rows_[i]);
+      tids.push_back(TidOf(i));
+    }
+    if (!known) tids.clear();
+    return Calibrate(queries, std::move(tids), epsilon);
+  }
+
+  RecallCurve Calibrate(const std::vector<std::vector<float>>& queries, std::vector<Tid> tids, double epsilon = 1.9) {
+    Calibration calibration({metric_, format_, kSeed, epsilon}, &routing_, InRoutingSpace(queries), std::move(tids));
+    RowCoder coder(metric_, format_, kSeed, routing_.mean.data());
+    std::vector<std::byte> codes;
+    std::vector<Tid> row_tids;
+    for (size_t first = 0; first < rows_.size(); first += 300) {
+      const size_t n = std::min<size_t>(300, rows_.size() - first);
+      codes.resize(n * format_.RowBytes());
+      row_tids.clear();
+      for (size_t i = 0; i < n; ++i) {
+        coder.Encode(rows_[first + i].data(), &centred_[(first + i) * kDimensions],
+                     &routing_.centroids[list_of_[first + i] * kDimensions], &codes[i * format_.RowBytes()]);
+        row_tids.push_back(TidOf(first + i));
+      }
+      calibration.Add(&centred_[first * kDimensions], n, &list_of_[first], row_tids.data(), codes.data());
+    }
+    for (bool done = false; !done;) EXPECT_OK(calibration.Step(Later(), &done));
+    RecallCurve curve = calibration.TakeCurve();
+    // What is found can be stored.
+    RecallCurve decoded;
+    EXPECT_OK(DecodeRecallCurve(curve.Encode(), &decoded));
+    return curve;
+  }
+
+  // The share of the true k nearest rows that lie in the lists up to the threshold; ties count.
+  double Recall(const RecallCurve& curve, const CurvePoint& point, const std::vector<std::vector<float>>& queries) {
+    const size_t k = std::min<size_t>(point.k, rows_.size());
+    size_t found = 0;
+    lists_probed_ = 0;
+    const std::vector<std::byte> encoded = routing_.Encode();
+    for (const auto& query : queries) {
+      std::vector<std::pair<double, size_t>> rows;
+      const Scorer scorer(metric_, query.data(), kDimensions);
+      for (size_t i = 0; i < rows_.size(); ++i) rows.push_back({scorer.Distance(rows_[i].data()), i});
+      std::nth_element(rows.begin(), rows.begin() + static_cast<ptrdiff_t>(k) - 1, rows.end());
+      ListRanker ranker(metric_, query.data(), kDimensions);
+      EXPECT_OK(ranker.Feed(encoded));
+      std::vector<RankedList> ranked;
+      EXPECT_OK(ranker.Rank(curve.rule, ~0u, &ranked));
+      std::set<uint32_t> probed;
+      for (const RankedList& list : ranked)
+        if (list.stop <= point.stop) probed.insert(list.list);
+      for (size_t i = 0; i < k; ++i) found += probed.contains(list_of_[rows[i].second]);
+      lists_probed_ += static_cast<double>(probed.size());
+    }
+    lists_probed_ /= static_cast<double>(queries.size());
+    return static_cast<double>(found) / static_cast<double>(k * queries.size());
+  }
+
+  void SetClouds(size_t n, size_t queries, float spread = 2.5f) {
+    std::vector<std::vector<float>> centres(40);
+    for (auto& centre : centres) {
+      centre = UniformVector(random_, kDimensions);
+      for (float& x : centre) x = 3 + spread * x;
+    }
+    SetRows(CloudedRows(random_, n, centres));
+    held_out_ = CloudedRows(random_, queries, centres);
+  }
+
+  Random random_{31};
+  Metric metric_ = Metric::kL2;
+  CodeFormat format_;
+  Routing routing_;
+  std::vector<std::vector<float>> rows_;
+  std::vector<std::vector<float>> held_out_;
+  std::vector<float> centred_;
+  std::vector<uint32_t> list_of_;
+  double lists_probed_ = 0;  // mean of the last Recall
+};
+
+TEST_F(CalibrationTest, HeldOutQueriesReachTheirTarget) {
+  SetClouds(8000, 400);
+  for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+    SCOPED_TRACE(static_cast<int>(metric));
+    ASSERT_NO_FATAL_FAILURE(Build(metric, 120));
+    const RecallCurve curve = Calibrate(10);
+    EXPECT_EQ(curve.queries, 800u);
+    EXPECT_EQ(curve.bound_loss, 0) << "of floats";
+    for (uint32_t k : {1u, 10u, 100u})
+      for (double target : {0.90, 0.95, 0.99}) {
+        const CurvePoint point = curve.At(k, target);
+        const double recall = Recall(curve, point, held_out_);
+        EXPECT_GE(recall, target - 0.02) << k << ' ' << target;
+        EXPECT_LE(recall, target + 0.35 * (1 - target) + 0.02) << k << ' ' << target << ": too many lists";
+        EXPECT_NEAR(point.lists, lists_probed_, 0.1 * lists_probed_ + 0.5) << k << ' ' << target;
+        EXPECT_LT(point.lists, 110) << k << ' ' << target;
+      }
+  }
+}
+
+TEST_F(CalibrationTest, PointsOfTheCurve) {
+  SetClouds(4000, 0);
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 50));
+  const RecallCurve curve = Calibrate(10);
+  ASSERT_EQ(curve.points.size(), std::size(kCurveNeighbours) * std::size(kCurveRecalls));
+  EXPECT_FALSE(curve.from_queries);
+  for (size_t i = 0; i < curve.points.size(); ++i) {
+    const CurvePoint& point = curve.points[i];
+    EXPECT_EQ(point.k, kCurveNeighbours[i / std::size(kCurveRecalls)]);
+    EXPECT_EQ(point.recall, kCurveRecalls[i % std::size(kCurveRecalls)]);
+    EXPECT_GE(point.lists, 1);
+    EXPECT_LE(point.lists, 50);
+    EXPECT_LE(point.rows, 4000);
+    EXPECT_GE(point.bytes, point.rows * (kDimensions * 4 + kTidBytes));
+    EXPECT_LE(point.bytes, point.rows * (kDimensions * 4 + kTidBytes) + point.lists * 200);
+    if (i % std::size(kCurveRecalls) == 0) continue;
+    EXPECT_GE(point.stop, curve.points[i - 1].stop) << i;
+    EXPECT_GE(point.lists, curve.points[i - 1].lists) << i;
+    EXPECT_GE(point.rows, curve.points[i - 1].rows) << i;
+  }
+  // All lists hold all rows.
+  for (const CurvePoint& point : curve.points)
+    if (std::isinf(point.stop)) {
+      EXPECT_EQ(point.lists, 50);
+      EXPECT_EQ(point.rows, 4000);
+    }
+}
+
+// A row is at distance 0 from itself, in the list that is probed first: counted, it would make recall look good.
+TEST_F(CalibrationTest, RowIsNotItsOwnNeighbour) {
+  SetClouds(6000, 500, 1.0f);
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 120));
+  const RecallCurve excluded = Calibrate(10, true);
+  const RecallCurve included = Calibrate(10, false);
+  for (double target : {0.90, 0.95}) {
+    EXPECT_LT(included.At(1, target).lists, 0.5 * excluded.At(1, target).lists);
+    EXPECT_LT(included.At(10, target).lists, excluded.At(10, target).lists);
+    EXPECT_LT(Recall(included, included.At(1, target), held_out_), target - 0.1);
+    EXPECT_GE(Recall(excluded, excluded.At(1, target), held_out_), target - 0.03);
+  }
+}
+
+// The user's own queries are nobody's rows.
+TEST_F(CalibrationTest, QueriesThatAreNoRows) {
+  SetClouds(4000, 600);
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 80));
+  const std::vector<std::vector<float>> tuning(held_out_.begin(), held_out_.begin() + 400);
+  const std::vector<std::vector<float>> test(held_out_.begin() + 400, held_out_.end());
+  const RecallCurve curve = Calibrate(tuning, {});
+  EXPECT_EQ(curve.queries, 400u);
+  EXPECT_GE(Recall(curve, curve.At(10, 0.95), test), 0.93);
+  // On what it rests on, the target is reached without doubt.
+  for (float target : {0.90f, 0.95f, 0.99f}) EXPECT_GE(Recall(curve, curve.At(10, target), tuning), target);
+}
+
+TEST_F(CalibrationTest, DuplicatesAreNeighbours) {
+  SetClouds(1500, 200);
+  std::vector<std::vector<float>> rows;
+  for (const auto& row : rows_)
+    for (int copy = 0; copy < 4; ++copy) rows.push_back(row);
+  SetRows(rows);
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 80));
+  const RecallCurve curve = Calibrate(13);
+  // The nearest other row is a copy, in the same list.
+  EXPECT_NEAR(curve.At(1, 0.99).lists, 1, 0.2);
+  EXPECT_GT(curve.At(10, 0.99).lists, 2);
+  // Three of ten neighbours of a row are its copies; those of other queries are a little harder to find.
+  EXPECT_GE(Recall(curve, curve.At(10, 0.95), held_out_), 0.91);
+}
+
+TEST_F(CalibrationTest, AllRowsEqual) {
+  for (uint32_t bits : {32u, 1u, 4u, 8u})
+    for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+      SetRows(std::vector<std::vector<float>>(500, std::vector<float>(kDimensions, 0.3f)));
+      const CodeKind kind = bits == 32 ? CodeKind::kFloat32 : CodeKind::kRabitq;
+      ASSERT_NO_FATAL_FAILURE(Build(metric, 5, {kind, bits, kDimensions}));
+      const RecallCurve curve = Calibrate(5);
+      EXPECT_EQ(curve.bound_loss, 0) << bits;
+      EXPECT_NEAR(curve.At(10, 0.99).lists, 1, 0.01) << bits;
+    }
+}
+
+TEST_F(CalibrationTest, FewerRowsThanNeighbours) {
+  SetClouds(60, 20);
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 6));
+  const RecallCurve curve = Calibrate(1);
+  for (uint32_t k : kCurveNeighbours)
+    for (float recall : kCurveRecalls) {
+      const CurvePoint point = curve.At(k, recall);
+      EXPECT_GE(point.lists, 1);
+      EXPECT_LE(point.lists, 6);
+      EXPECT_LE(point.rows, 60);
+    }
+  // Of 59 others nearly all lists are needed; of one not.
+  EXPECT_GT(curve.At(1000, 0.99).lists, 5);
+  EXPECT_LT(curve.At(1, 0.80).lists, 5);
+  EXPECT_GE(Recall(curve, curve.At(100, 0.90), held_out_), 0.85);
+}
+
+TEST_F(CalibrationTest, OneRow) {
+  SetRows({std::vector<float>(kDimensions, 1.0f)});
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 1));
+  const RecallCurve curve = Calibrate(1);
+  EXPECT_EQ(curve.queries, 1u);
+  EXPECT_EQ(curve.At(10, 0.95).lists, 1);
+}
+
+TEST_F(CalibrationTest, OneList) {
+  SetClouds(500, 0);
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kCosine, 1));
+  const RecallCurve curve = Calibrate(5);
+  for (uint32_t k : kCurveNeighbours)
+    for (float recall : kCurveRecalls) {
+      EXPECT_EQ(curve.At(k, recall).lists, 1);
+      EXPECT_EQ(curve.At(k, recall).rows, 500);
+    }
+}
+
+TEST_F(CalibrationTest, NoQueries) {
+  SetClouds(100, 0);
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 3));
+  Calibration calibration({metric_, format_, kSeed, 1.9}, &routing_, {}, {});
+  for (bool done = false; !done;) ASSERT_OK(calibration.Step(Later(), &done));
+  const RecallCurve curve = calibration.TakeCurve();
+  EXPECT_EQ(curve.queries, 0u);
+  for (const CurvePoint& point : curve.points) EXPECT_FALSE(std::isnan(point.lists) || std::isnan(point.rows));
+}
+
+// Lists that no row of the table is in still cost a probe.
+TEST_F(CalibrationTest, EmptyLists) {
+  SetClouds(2000, 200);
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 40));
+  for (uint32_t list : {3u, 20u, 39u})
+    for (uint32_t j = 0; j < kDimensions; ++j) routing_.centroids[list * kDimensions + j] += 50;
+  Assign();
+  const RecallCurve curve = Calibrate(5);
+  EXPECT_GE(Recall(curve, curve.At(10, 0.95), held_out_), 0.93);
+}
+
+// Values whose squares are not float32 any more: no curve is wrong enough to fail.
+TEST_F(CalibrationTest, HugeRows) {
+  for (uint32_t bits : {32u, 1u}) {
+    SetClouds(300, 0);
+    for (size_t i = 0; i < rows_.size(); i += 3)
+      for (float& x : rows_[i]) x *= 1e20f;
+    const CodeKind kind = bits == 32 ? CodeKind::kFloat32 : CodeKind::kRabitq;
+    ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 10, {kind, bits, kDimensions}));
+    const RecallCurve curve = Calibrate(4);
+    EXPECT_GE(curve.At(10, 0.95).lists, 1);
+    EXPECT_FALSE(std::isnan(curve.bound_loss));
+  }
+}
+
+// -- codes
+
+TEST_F(CalibrationTest, BoundsOfFewErrorsLoseNeighbours) {
+  SetClouds(4000, 0, 1.0f);
+  for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+    SCOPED_TRACE(static_cast<int>(metric));
+    ASSERT_NO_FATAL_FAILURE(Build(metric, 40, {CodeKind::kRabitq, 1, kDimensions}));
+    const RecallCurve none = Calibrate(10, true, 6);
+    const RecallCurve few = Calibrate(10, true, 1.9);
+    const RecallCurve many = Calibrate(10, true, 0.3);
+    EXPECT_EQ(none.bound_loss, 0);
+    EXPECT_LT(few.bound_loss, 0.04);
+    EXPECT_GT(many.bound_loss, 0.05);
+    EXPECT_LT(many.bound_loss, 0.5);
+    // More lists make up for what bounds hide.
+    EXPECT_GT(many.At(10, 0.90).stop, none.At(10, 0.90).stop);
+    EXPECT_GE(few.At(10, 0.90).stop, none.At(10, 0.90).stop);
+    EXPECT_NEAR(none.At(10, 0.90).bytes, none.At(10, 0.90).rows * (12 + 2 + 6) + none.At(10, 0.90).lists * 64, 10);
+  }
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 40, {CodeKind::kRabitq, 8, kDimensions}));
+  EXPECT_LT(Calibrate(10, true, 2.5).bound_loss, 0.002);
+}
+
+// -- steps
+
+TEST_F(CalibrationTest, StepsEndAtTheirDeadline) {
+  SetClouds(500, 0);
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 10));
+  Calibration calibration({metric_, format_, kSeed, 1.9}, &routing_, InRoutingSpace(rows_), {});
+  bool done = false;
+  int steps = 0;
+  while (!done) {
+    ASSERT_OK(calibration.Step(Past(), &done));
+    ASSERT_LE(++steps, 501);
+  }
+  EXPECT_GE(steps, 400) << "a step went on after its deadline";
+}
+
+TEST(CalibrationQueries, AsManyAsTheProductsAllow) {
+  EXPECT_EQ(CalibrationQueries(0, 784), 0u);
+  EXPECT_EQ(CalibrationQueries(50, 784), 50u);
+  EXPECT_EQ(CalibrationQueries(10000, 100), 1000u);
+  EXPECT_EQ(CalibrationQueries(1e9, 16000), 400u);
+  const uint32_t between = CalibrationQueries(40000, 784);
+  EXPECT_GT(between, 400u);
+  EXPECT_LT(between, 1000u);
+}
+
+}  // namespace
+}  // namespace ivfremote
