@@ -30,6 +30,7 @@ ALTER INDEX t_idx RESET (recall_target);
 -- More neighbours than the table has
 BEGIN;
 SET LOCAL ivfremote.probes = 10;
+SET LOCAL ivfremote.epsilon = 100;
 SELECT recall FROM ivfremote_recall('t_idx', ARRAY[point(1, 8)], 10000) LIMIT 1;
 COMMIT;
 SELECT index, scans FROM ivfremote_last_scan();

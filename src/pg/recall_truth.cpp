@@ -10,6 +10,7 @@
 #include "pg/probes.h"
 #include "pg/recall.h"
 #include "pg/stream.h"
+#include "pg/tid_map.h"
 #include "pg/vectors.h"
 
 extern "C" {
@@ -100,7 +101,10 @@ struct Batch {
   float* routed;  // in routing space; after they are assigned less the mean
   Tid* tids;
   uint32_t* lists;
-  std::byte* codes;  // RowBytes each
+  uint32_t* second_lists;  // where the index has spilled segments; else null
+  std::byte* codes;        // RowBytes each
+  TreeReader* spilled;     // their tid maps
+  uint32_t spilled_count;
 };
 
 Held<Routing>* ReadRouting(const RecallRun* run) {
@@ -150,14 +154,39 @@ Batch NewBatch(const RecallRun* run) {
   batch.lists = static_cast<uint32_t*>(palloc(batch.capacity * sizeof(uint32_t)));
   batch.codes =
       static_cast<std::byte*>(palloc_extended(batch.capacity * meta.format().RowBytes(), MCXT_ALLOC_HUGE));
+  batch.spilled = static_cast<TreeReader*>(palloc(std::max<size_t>(meta.segment_count, 1) * sizeof(TreeReader)));
+  for (uint32_t i = 0; i < meta.segment_count; ++i)
+    if ((meta.segments[i].flags & SegmentEntry::kSpilled) != 0)
+      TreeReaderInit(&batch.spilled[batch.spilled_count++], run->index, meta.segments[i].id, meta.segments[i].tid_map);
+  if (batch.spilled_count > 0) batch.second_lists = static_cast<uint32_t*>(palloc(batch.capacity * sizeof(uint32_t)));
   return batch;
 }
 
-void CompareBatch(RecallRun* run, Batch* batch) {
+// Rows of spilled segments are in two lists each, others in one. The index knows rows that were updated in place (HOT) by
+// another TID: these are taken to be in one list, which makes for a curve with too many lists rather than too few.
+void AssignSpilled(Batch* batch) {
+  CallCore([&] {
+    (*batch->assigner)->AssignTwo(batch->routed, batch->filled, batch->lists, batch->second_lists);
+    return Status::Ok();
+  });
+  for (size_t i = 0; i < batch->filled; ++i) {
+    bool spilled = false;
+    for (uint32_t k = 0; k < batch->spilled_count && !spilled; ++k)
+      spilled = TidMapHas(&batch->spilled[k], batch->tids[i]);
+    if (!spilled) batch->second_lists[i] = batch->lists[i];
+  }
+}
+
+void AssignBatch(Batch* batch) {
+  if (batch->second_lists != nullptr) return AssignSpilled(batch);
   CallCore([&] {
     (*batch->assigner)->Assign(batch->routed, batch->filled, batch->lists);
     return Status::Ok();
   });
+}
+
+void CompareBatch(RecallRun* run, Batch* batch) {
+  AssignBatch(batch);
   CHECK_FOR_INTERRUPTS();
   const size_t d = run->meta->dimensions;
   const size_t row_bytes = run->meta->format().RowBytes();
@@ -173,7 +202,8 @@ void CompareBatch(RecallRun* run, Batch* batch) {
     CallCore([&] {
       (*run->calibration)
           ->Add(batch->routed + first * d, std::min(kComparedRows, batch->filled - first), batch->lists + first,
-                batch->tids + first, batch->codes + first * row_bytes);
+                batch->second_lists == nullptr ? nullptr : batch->second_lists + first, batch->tids + first,
+                batch->codes + first * row_bytes);
       return Status::Ok();
     });
   }

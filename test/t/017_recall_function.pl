@@ -30,6 +30,7 @@ sql(qq{CREATE FUNCTION strange(seed float8, n int, OUT v real[]) RETURNS SETOF r
 
 my $ids = 'ARRAY(SELECT generate_series(7, 12000, 197))';
 my %indexes = (
+	'spilled' => [ 'items', 'v', '<->', ', spill = on' ],
 	'l2' => [ 'items', 'v', '<->', '' ],
 	'inner product' => [ 'items', 'v real_ip_ops', '<#>', '' ],
 	'cosine' => [ 'items', 'v real_cosine_ops', '<=>', '' ],
@@ -122,6 +123,14 @@ sql(q{BEGIN; SELECT count(*) FROM ivfremote_recall('items_idx', store => true); 
 is(sql(q{SELECT DISTINCT from_queries, queries FROM ivfremote_recall_curve('items_idx')}), 'f|400', 'store with sampled queries, and after ROLLBACK');
 sql('REINDEX INDEX items_idx');
 is(sql(q{SELECT DISTINCT from_queries FROM ivfremote_recall_curve('items_idx')}), 'f', 'REINDEX finds its own curve');
+
+# Rows in two lists each: the curve found in the same way as the build's is the build's, but for the sample
+sql(q{CREATE INDEX spilled_idx ON items USING ivfremote (v) WITH (lists = 60, flush_threshold = 1, spill = on)});
+my $spilled_lists = q{SELECT lists FROM ivfremote_recall_curve('spilled_idx') WHERE k = 10 AND recall = 0.95::real};
+my ($built, $found) = (sql($spilled_lists), sql(qq{SELECT count(*) FROM ivfremote_recall('spilled_idx', store => true); $spilled_lists}) =~ s/^7\n//r);
+cmp_ok(abs($found / $built - 1), '<', 0.25, "spilled: $found lists, the build found $built");
+cmp_ok(abs(sql(q{SELECT recall - recall_target FROM ivfremote_recall('spilled_idx') WHERE recall_target = 0.95::real})), '<', 0.04, 'spilled: reaches the target');
+sql('DROP INDEX spilled_idx');
 
 # -- Settings are as they were, also after an error amid the targets
 

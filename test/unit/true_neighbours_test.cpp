@@ -54,8 +54,8 @@ class TrueNeighboursTest : public testing::TestWithParam<Metric> {
     for (size_t i = 0; i < centred.size(); ++i) centred[i] -= routing_.mean[i % kDimensions];
     const auto* codes = RowBytes(rows_.data());
     const size_t first = tids_.size() / 3;
-    calibration.Add(centred.data(), first, lists_.data(), tids_.data(), codes);
-    calibration.Add(&centred[first * kDimensions], tids_.size() - first, &lists_[first], &tids_[first],
+    calibration.Add(centred.data(), first, lists_.data(), nullptr, tids_.data(), codes);
+    calibration.Add(&centred[first * kDimensions], tids_.size() - first, &lists_[first], nullptr, &tids_[first],
                     codes + first * options.format.RowBytes());
     return calibration;
   }
