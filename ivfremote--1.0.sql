@@ -178,6 +178,22 @@ CREATE FUNCTION ivfremote_last_scan_requests(
 COMMENT ON FUNCTION ivfremote_last_scan_requests() IS
     'one row for each range read of the same scans, in the order they ended; times in milliseconds since the start of the scan';
 
+-- Recall
+
+CREATE FUNCTION ivfremote_recall(
+    index regclass, queries real[] DEFAULT NULL, k int DEFAULT 10, store bool DEFAULT false,
+    OUT recall_target real, OUT recall real, OUT lists real, OUT rows_scored real, OUT table_rows_read real, OUT bytes real)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ivfremote_recall(regclass, real[], int, bool) IS
+    'searches for the k nearest of each of these queries (rows of a two-dimensional array; null: rows of the table) and compares with a pass over the table: one row for the session''s settings, then one for each recall target, means of a query; with store, searches probe from now on what these queries need; owner of the table';
+
+CREATE FUNCTION ivfremote_recall_curve(
+    index regclass,
+    OUT k int, OUT recall real, OUT lists real, OUT rows real, OUT bytes real, OUT from_queries bool, OUT queries int)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
+COMMENT ON FUNCTION ivfremote_recall_curve(regclass) IS
+    'what an ivfremote index knows of itself: lists, rows and bytes that searches for k neighbors need on average for a recall, found with rows of the table or with queries of ivfremote_recall; owner of the table, or pg_monitor';
+
 -- Servers, for those who run them
 
 CREATE FUNCTION ivfremote_check_server(server name, OUT "check" text, OUT ok bool, OUT detail text, OUT hint text)

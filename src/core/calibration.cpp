@@ -3,6 +3,7 @@
 #include <cblas.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <limits>
 
@@ -44,6 +45,7 @@ Calibration::Calibration(const CalibrationOptions& options, const Routing* routi
   for (size_t i = 0; i < queries_.size(); ++i) {
     Query& query = queries_[i];
     query.capacity = i < kDeepQueries ? kCurveNeighbours[kLevels - 1] : kManyNeighbours;
+    query.capacity = std::max<size_t>(query.capacity, options.k);
     float* vector = &centred_[i * d];
     if (options.metric == Metric::kInnerProduct) {
       query.score_offset = -InnerProduct(vector, routing->mean.data(), d);
@@ -106,6 +108,21 @@ void Calibration::Offer(Query* query, const Neighbour& neighbour, const std::byt
   }
   nearest.push_back({neighbour.score, neighbour.list, {row, row + options_.format.RowBytes()}});
   std::push_heap(nearest.begin(), nearest.end());
+}
+
+TrueNeighbours Calibration::NearestOf(size_t query, uint32_t k) const {
+  const Query& of = queries_[query];
+  assert(k > 0 && k <= of.capacity);
+  const size_t count = std::min<size_t>(k, of.neighbours.size());
+  if (count == 0) return {0, 0};
+  std::vector<Neighbour> neighbours = of.neighbours;
+  const auto last = neighbours.begin() + static_cast<ptrdiff_t>(count) - 1;
+  std::nth_element(neighbours.begin(), last, neighbours.end());
+  const double score = last->score;
+  const double distance = score + of.score_offset;
+  // Scores are float32 products, and a small distance is a difference of large ones.
+  const double rounding = 1e-4 * std::abs(distance) + 1e-6 * (std::abs(score) + std::abs(of.score_offset));
+  return {static_cast<uint32_t>(count), distance + rounding};
 }
 
 Status Calibration::Step(Clock::time_point deadline, bool* done) {

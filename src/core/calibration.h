@@ -19,6 +19,13 @@ struct CalibrationOptions {
   CodeFormat format;
   uint64_t rotation_seed = 0;
   double epsilon = 1.9;
+  uint32_t k = 0;  // for NearestOf: at least as many neighbours are kept of every query
+};
+
+// What a search for the k nearest is measured by.
+struct TrueNeighbours {
+  uint32_t count;  // k, or fewer if there are no more rows
+  double limit;    // a row is one of them, or as good as one, if its squared L2 (or negative product) is at most this
 };
 
 // How many queries an index of `rows` rows is calibrated with: 400 to 1000, as the products cost.
@@ -35,6 +42,9 @@ class Calibration {
   // be null: rows are in one list only.
   void Add(const float* centred, size_t n, const uint32_t* lists, const uint32_t* second_lists, const Tid* tids,
            const std::byte* codes);
+
+  // After all rows: of one query the nearest k, at most the option's. Squared L2 is of routing space.
+  TrueNeighbours NearestOf(size_t query, uint32_t k) const;
 
   // After all rows: ranks the lists for one query after the other. Not done before all have been.
   Status Step(Clock::time_point deadline, bool* done);

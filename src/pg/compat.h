@@ -24,3 +24,17 @@
 #else
 #define IVFREMOTE_VACUUM_DELAY() vacuum_delay_point()
 #endif
+
+#if PG_VERSION_NUM >= 160000
+#define IVFREMOTE_IS_OWNER(relation, role) object_ownercheck(RelationRelationId, relation, role)
+#else
+#define IVFREMOTE_IS_OWNER(relation, role) pg_class_ownercheck(relation, role)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define IVFREMOTE_BEGIN_SCAN(heap, index, snapshot, keys, order_bys) \
+  index_beginscan(heap, index, snapshot, nullptr, keys, order_bys)
+#else
+#define IVFREMOTE_BEGIN_SCAN(heap, index, snapshot, keys, order_bys) \
+  index_beginscan(heap, index, snapshot, keys, order_bys)
+#endif

@@ -1,6 +1,5 @@
 #include "pg/index_cache.h"
 
-#include <cstring>
 #include <memory>
 
 #include "core/coding.h"
@@ -68,19 +67,6 @@ void LimitMemory(const ResidentIndex* in_use) {
   }
 }
 
-// A stream's bytes in the current context.
-Bytes ReadWhole(Relation index, uint64_t owner, const StreamRef& ref) {
-  auto* bytes = static_cast<std::byte*>(palloc_extended(std::max<uint64_t>(ref.bytes, 1), MCXT_ALLOC_HUGE));
-  TreeReader reader;
-  TreeReaderInit(&reader, index, owner, ref);
-  constexpr uint64_t kPiece = 64 * kPayloadBytes;
-  for (uint64_t at = 0; at < ref.bytes; at += kPiece) {
-    CHECK_FOR_INTERRUPTS();
-    ReadStream(&reader, at, std::min(kPiece, ref.bytes - at), bytes + at);
-  }
-  return {bytes, ref.bytes};
-}
-
 Status TakeRouting(const MetaPage& meta, Bytes bytes, ResidentIndex* entry) {
   Routing routing;
   IVFREMOTE_RETURN_IF_ERROR(DecodeRouting(bytes, &routing));
@@ -103,11 +89,11 @@ ResidentIndex* Load(Relation index, const MetaPage& meta) {
   Bytes routing;
   Bytes curve;
   Bytes directories[MetaPage::kMaxSegments];
-  if (meta.routing.bytes <= MaxRoutingBytes()) routing = ReadWhole(index, meta.routing_id, meta.routing);
-  if (meta.recall_curve.bytes > 0) curve = ReadWhole(index, meta.routing_id, meta.recall_curve);
+  if (meta.routing.bytes <= MaxRoutingBytes()) routing = ReadWholeStream(index, meta.routing_id, meta.routing);
+  if (meta.recall_curve.bytes > 0) curve = ReadWholeStream(index, meta.routing_id, meta.recall_curve);
   for (uint32_t i = 0; i < meta.segment_count; ++i)
     if (meta.segments[i].directory.bytes <= kMaxDirectoryBytes)
-      directories[i] = ReadWhole(index, meta.segments[i].id, meta.segments[i].directory);
+      directories[i] = ReadWholeStream(index, meta.segments[i].id, meta.segments[i].directory);
   ResidentIndex* result = nullptr;
   CallCore([&] {
     auto entry = std::make_unique<ResidentIndex>();

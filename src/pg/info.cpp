@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "core/object_key.h"
-#include "pg/access_method.h"
+#include "pg/open_index.h"
 #include "pg/page.h"
 #include "pg/pending.h"
 #include "pg/probes.h"
@@ -12,37 +12,11 @@
 #include "pg/wall.h"
 
 extern "C" {
-#include "catalog/pg_authid.h"
-#include "catalog/pg_class.h"
-#include "commands/defrem.h"
-#include "utils/acl.h"
 #include "utils/uuid.h"
 }
 
 namespace ivfremote {
 namespace {
-
-// Opens one of our indexes for its table's owner or pg_monitor, or raises an error.
-Relation OpenIndexForInfo(Oid oid) {
-  Relation index = relation_open(oid, AccessShareLock);
-  if (index->rd_rel->relkind != RELKIND_INDEX || index->rd_rel->relam != get_index_am_oid("ivfremote", true))
-    ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-                    errmsg("\"%s\" is not an ivfremote index", RelationGetRelationName(index))));
-#if PG_VERSION_NUM >= 160000
-  const bool owner = object_ownercheck(RelationRelationId, oid, GetUserId());
-#else
-  const bool owner = pg_class_ownercheck(oid, GetUserId());
-#endif
-  if (!owner && !has_privs_of_role(GetUserId(), ROLE_PG_MONITOR))
-    aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_INDEX, RelationGetRelationName(index));
-  if (!index->rd_index->indisready || RelationGetNumberOfBlocks(index) == 0)
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("index \"%s\" is not valid", RelationGetRelationName(index))));
-  if (RELATION_IS_OTHER_TEMP(index))
-    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                    errmsg("cannot access temporary indexes of other sessions")));
-  return index;
-}
 
 const char* MetricName(Metric metric) {
   switch (metric) {

@@ -75,6 +75,8 @@ void AddToStatement(const ScanRecord& scan) {
   sum->score_ms += scan.score_ms;
 }
 
+ScanRecord StatementSoFar(Oid index) { return *FindRecord(index); }
+
 void CountTableRows(Oid index, uint64 rows) { FindRecord(index)->table_rows_read += rows; }
 
 void CountReturnedRow(Oid index) { ++FindRecord(index)->rows_returned; }

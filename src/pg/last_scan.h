@@ -29,6 +29,9 @@ struct ScanRecord {
 // Adds one scan to its index's record in the running statement.
 void AddToStatement(const ScanRecord& scan);
 
+// The index's record in the running statement, so far.
+ScanRecord StatementSoFar(Oid index);
+
 void CountReturnedRow(Oid index);
 void CountTableRows(Oid index, uint64 rows);
 

@@ -22,15 +22,19 @@ ProbeSetting Fixed(double lists, uint32_t list_count, const ProbeRule& rule) {
 
 }  // namespace
 
-ProbeSetting ProbeSettingOf(Relation index, uint32_t list_count, const RecallCurve* curve) {
+ProbeWish ProbeWishOf(Relation index) {
   const IndexOptions* options = GetIndexOptions(index);
+  if (settings.probes > 0) return {settings.probes, 0};
+  if (settings.recall_target >= 0) return {0, settings.recall_target};
+  if (options->probes > 0) return {options->probes, 0};
+  return {0, options->recall_target >= 0 ? options->recall_target : kDefaultRecall};
+}
+
+ProbeSetting ProbeSettingOf(Relation index, uint32_t list_count, const RecallCurve* curve) {
   const bool calibrated = curve != nullptr && curve->queries > 0;
   const ProbeRule rule = calibrated ? curve->rule : ProbeRule{};
-  if (settings.probes > 0) return Fixed(settings.probes, list_count, rule);
-  double recall = settings.recall_target;
-  if (recall < 0 && options->probes > 0) return Fixed(options->probes, list_count, rule);
-  if (recall < 0) recall = options->recall_target;
-  if (recall < 0) recall = kDefaultRecall;
+  const auto [probes, recall] = ProbeWishOf(index);
+  if (probes > 0) return Fixed(probes, list_count, rule);
   if (recall >= 1) return Fixed(list_count, list_count, rule);
   if (!calibrated) return Fixed(std::max(8.0, std::round(std::sqrt(list_count))), list_count, rule);
   CurvePoint point{};

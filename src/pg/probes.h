@@ -16,8 +16,16 @@ struct ProbeSetting {
   double recall;      // wanted; 0: a number of lists was set instead, or nothing is known
 };
 
-// The first that is set: ivfremote.probes, ivfremote.recall_target, the index's probes, its recall_target, then recall
-// 0.95; without a curve max(8, round(sqrt(lists))). `curve` may be null. More lists than there are: all.
+// What is asked for: a number of lists, or a recall where that is 0. The first that is set: ivfremote.probes,
+// ivfremote.recall_target, the index's probes, its recall_target, then recall 0.95.
+struct ProbeWish {
+  int probes;
+  double recall;
+};
+ProbeWish ProbeWishOf(Relation index);
+
+// What it takes; for a recall without a curve max(8, round(sqrt(lists))). `curve` may be null. More lists than there are:
+// all.
 ProbeSetting ProbeSettingOf(Relation index, uint32_t list_count, const RecallCurve* curve);
 
 // The same for a trained index whose curve is looked up.

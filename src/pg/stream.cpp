@@ -184,6 +184,19 @@ void ReadStream(TreeReader* reader, uint64_t offset, size_t length, std::byte* t
   }
 }
 
+Bytes ReadWholeStream(Relation index, uint64_t owner, const StreamRef& ref) {
+  auto* bytes = static_cast<std::byte*>(palloc_extended(std::max<uint64_t>(ref.bytes, 1), MCXT_ALLOC_HUGE));
+  TreeReader reader;
+  TreeReaderInit(&reader, index, owner, ref);
+  constexpr uint64_t kPiece = 64 * kPayloadBytes;
+  for (uint64_t at = 0; at < ref.bytes; at += kPiece) {
+    CHECK_FOR_INTERRUPTS();
+    ReadStream(&reader, at, std::min(kPiece, ref.bytes - at), bytes + at);
+  }
+  if (reader.inner != nullptr) pfree(reader.inner);
+  return {bytes, ref.bytes};
+}
+
 void VisitLeaves(Relation index, uint64_t owner, const StreamRef& ref,
                  void (*visit)(void* argument, BlockNumber block), void* argument) {
   if (ref.root == kNoBlock) return;

@@ -24,18 +24,6 @@ uint32_t CheckArray(ArrayType* array) {
   return static_cast<uint32_t>(n);
 }
 
-void CheckFinite(const float* values, uint32_t n) {
-  if (AllFinite(values, n)) return;
-  for (uint32_t i = 0; i < n; ++i) {
-    if (std::isnan(values[i]))
-      ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("NaN not allowed in vector"),
-                      errdetail("Element %u is NaN.", i + 1)));
-    if (std::isinf(values[i]))
-      ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("infinite value not allowed in vector"),
-                      errdetail("Element %u is infinite.", i + 1)));
-  }
-}
-
 float RoundToReal(double value, uint32_t i) {
   const auto rounded = static_cast<float>(value);
   if (std::isinf(rounded) && !std::isinf(value))
@@ -82,6 +70,18 @@ const OpclassInfo* GetOpclassInfo(Relation index) {
                     errmsg("operator class of index \"%s\" is made for another version of ivfremote",
                            RelationGetRelationName(index))));
   return info;
+}
+
+void CheckFinite(const float* values, uint32_t n) {
+  if (AllFinite(values, n)) return;
+  for (uint32_t i = 0; i < n; ++i) {
+    if (std::isnan(values[i]))
+      ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("NaN not allowed in vector"),
+                      errdetail("Element %u is NaN.", i + 1)));
+    if (std::isinf(values[i]))
+      ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("infinite value not allowed in vector"),
+                      errdetail("Element %u is infinite.", i + 1)));
+  }
 }
 
 Vector VectorFromArray(Datum datum) {

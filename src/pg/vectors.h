@@ -26,6 +26,9 @@ struct Vector {
 // error. Elements are rounded to real. The values may point into the datum, or into memory of the current context.
 Vector VectorFromArray(Datum datum);
 
+// Raises an error for NaN or infinity.
+void CheckFinite(const float* values, uint32_t n);
+
 // Whether VectorFromArray would take a real[] value of that many dimensions. Raises no error.
 bool IsUsableVector(Datum datum, uint32_t dimensions);
 

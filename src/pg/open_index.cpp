@@ -1,0 +1,80 @@
+#include "pg/open_index.h"
+
+#include "pg/compat.h"
+
+extern "C" {
+#include "access/xlog.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "commands/defrem.h"
+#include "utils/acl.h"
+}
+
+namespace ivfremote {
+namespace {
+
+void CheckIsOurs(Relation index) {
+  if (index->rd_rel->relkind != RELKIND_INDEX || index->rd_rel->relam != get_index_am_oid("ivfremote", true))
+    ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                    errmsg("\"%s\" is not an ivfremote index", RelationGetRelationName(index))));
+}
+
+void CheckHasPages(Relation index, bool valid) {
+  if (RELATION_IS_OTHER_TEMP(index))
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                    errmsg("cannot access temporary indexes of other sessions")));
+  if (RecoveryInProgress() && index->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                    errmsg("cannot access temporary or unlogged relations during recovery")));
+  if (!valid || RelationGetNumberOfBlocks(index) == 0)
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("index \"%s\" is not valid", RelationGetRelationName(index))));
+}
+
+bool MayMaintain(Oid table) {
+#if PG_VERSION_NUM >= 170000
+  return pg_class_aclcheck(table, GetUserId(), ACL_MAINTAIN) == ACLCHECK_OK;
+#else
+  return IVFREMOTE_IS_OWNER(table, GetUserId());
+#endif
+}
+
+}  // namespace
+
+Relation OpenIndexForInfo(Oid oid) {
+  Relation index = relation_open(oid, AccessShareLock);
+  CheckIsOurs(index);
+  if (!IVFREMOTE_IS_OWNER(oid, GetUserId()) && !has_privs_of_role(GetUserId(), ROLE_PG_MONITOR))
+    aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_INDEX, RelationGetRelationName(index));
+  CheckHasPages(index, index->rd_index->indisready);
+  return index;
+}
+
+IndexAndTable OpenIndexForMaintenance(Oid oid, LOCKMODE lock) {
+  // The table's lock comes before the index's, so the table is looked up without one; as contrib/amcheck does.
+  const Oid table = IndexGetRelation(oid, true);
+  if (!OidIsValid(table)) {
+    Relation other = relation_open(oid, AccessShareLock);
+    ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                    errmsg("\"%s\" is not an ivfremote index", RelationGetRelationName(other))));
+  }
+  // Before the lock, too: who may not use it shall not make others wait.
+  if (!MayMaintain(table)) aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(table));
+  IndexAndTable opened;
+  opened.heap = table_open(table, lock);
+  opened.index = relation_open(oid, lock);
+  CheckIsOurs(opened.index);
+  if (opened.index->rd_index->indrelid != table)
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+                    errmsg("could not open parent table of index \"%s\"", RelationGetRelationName(opened.index))));
+  if (!MayMaintain(table)) aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(opened.heap));
+  CheckHasPages(opened.index, opened.index->rd_index->indisvalid);
+  return opened;
+}
+
+void CloseIndexAndTable(const IndexAndTable& opened, LOCKMODE lock) {
+  relation_close(opened.index, lock);
+  table_close(opened.heap, lock);
+}
+
+}  // namespace ivfremote
