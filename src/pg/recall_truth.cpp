@@ -100,6 +100,7 @@ struct Batch {
   float* routed;  // in routing space; after they are assigned less the mean
   Tid* tids;
   uint32_t* lists;
+  uint32_t* second_lists;  // null: rows are in one list each
   std::byte* codes;  // RowBytes each
 };
 
@@ -148,6 +149,9 @@ Batch NewBatch(const RecallRun* run) {
   batch.routed = static_cast<float*>(palloc_extended(batch.capacity * row_bytes, MCXT_ALLOC_HUGE));
   batch.tids = static_cast<Tid*>(palloc(batch.capacity * sizeof(Tid)));
   batch.lists = static_cast<uint32_t*>(palloc(batch.capacity * sizeof(uint32_t)));
+  for (uint32_t i = 0; i < meta.segment_count; ++i)
+    if ((meta.segments[i].flags & SegmentEntry::kSpilled) != 0 && batch.second_lists == nullptr)
+      batch.second_lists = static_cast<uint32_t*>(palloc(batch.capacity * sizeof(uint32_t)));
   batch.codes =
       static_cast<std::byte*>(palloc_extended(batch.capacity * meta.format().RowBytes(), MCXT_ALLOC_HUGE));
   return batch;
@@ -155,7 +159,10 @@ Batch NewBatch(const RecallRun* run) {
 
 void CompareBatch(RecallRun* run, Batch* batch) {
   CallCore([&] {
-    (*batch->assigner)->Assign(batch->routed, batch->filled, batch->lists);
+    if (batch->second_lists != nullptr)
+      (*batch->assigner)->AssignTwo(batch->routed, batch->filled, batch->lists, batch->second_lists);
+    else
+      (*batch->assigner)->Assign(batch->routed, batch->filled, batch->lists);
     return Status::Ok();
   });
   CHECK_FOR_INTERRUPTS();
@@ -173,7 +180,7 @@ void CompareBatch(RecallRun* run, Batch* batch) {
     CallCore([&] {
       (*run->calibration)
           ->Add(batch->routed + first * d, std::min(kComparedRows, batch->filled - first), batch->lists + first,
-                batch->tids + first, batch->codes + first * row_bytes);
+                batch->second_lists == nullptr ? nullptr : batch->second_lists + first, batch->tids + first, batch->codes + first * row_bytes);
       return Status::Ok();
     });
   }
