@@ -123,6 +123,31 @@ BEGIN
 END $$;
 SELECT * FROM misplaced_of_every_code('t', 'SELECT point(i * 97, 24) FROM generate_series(1, 3) i', 1000);
 
+-- With the default epsilon few neighbours are lost, whatever the magnitude of the values
+
+CREATE TABLE scaled (id int, v real[]) WITH (autovacuum_enabled = off);
+CREATE FUNCTION kept_of_every_code(factor real) RETURNS TABLE (metric text, bits int, kept bool) LANGUAGE plpgsql AS $$
+DECLARE
+  op text;
+BEGIN
+  TRUNCATE scaled;
+  INSERT INTO scaled SELECT id, (SELECT array_agg(e * factor ORDER BY n) FROM unnest(v) WITH ORDINALITY u (e, n)) FROM t;
+  PERFORM set_config('ivfremote.epsilon', '-1', true);
+  FOR metric, op IN VALUES ('l2', '<->'), ('ip', '<#>'), ('cosine', '<=>') LOOP
+    FOREACH bits IN ARRAY '{1,2,4,8}'::int[] LOOP
+      EXECUTE format('CREATE INDEX of_code ON scaled USING ivfremote (v real_%s_ops) WITH (flush_threshold = 1, bits = %s, lists = 12)', metric, bits);
+      SELECT sum((SELECT count(*) FROM unnest((through_index('scaled', op, q, 20)).distances) d
+                  WHERE d <= ((through_table('scaled', op, q, 20)).distances)[20])) >= 0.9 * 20 * 20 INTO kept
+      FROM (SELECT scaled.v AS q FROM scaled WHERE id % 50 = 7) x;
+      RETURN NEXT;
+      DROP INDEX of_code;
+    END LOOP;
+  END LOOP;
+  PERFORM set_config('ivfremote.epsilon', '100', true);
+END $$;
+SELECT factor, bool_and(kept) AS kept, count(*) AS codes FROM unnest('{1,0.001,1000}'::real[]) factor, kept_of_every_code(factor) GROUP BY factor ORDER BY factor;
+DROP TABLE scaled;
+
 -- What a scan looks at: some rows of the table, those it returns among them
 
 CREATE INDEX t_l2 ON t USING ivfremote (v) WITH (flush_threshold = 1, lists = 12, bits = 4);

@@ -184,6 +184,7 @@ HWY_EXPORT(Encode);
 namespace {
 
 constexpr size_t kWord = sizeof(uint32_t);
+constexpr double kSmallestSquaredNorm = 1e-30;
 
 void PackNibbles(const std::byte* codes, size_t code_bytes, uint32_t rows, std::byte* out) {
   const uint32_t half = (rows + 1) / 2;
@@ -259,7 +260,9 @@ CodeFactors EncodeResidual(Metric metric, uint32_t padded, uint32_t bits, const 
   double product = 0;
   double square = 0;
   const double squared_norm = HWY_DYNAMIC_DISPATCH(Encode)(residual, padded, bits, code, &product, &square);
-  if (!std::isfinite(squared_norm)) {
+  // The bound of a product is no better than its terms: those of so short a residual are no normal float32.
+  const bool lost = metric == Metric::kInnerProduct && squared_norm > 0 && squared_norm < kSmallestSquaredNorm;
+  if (!std::isfinite(squared_norm) || lost) {
     std::fill_n(code, CodeBytes(padded, bits), std::byte{0});
     return kUnbounded;
   }

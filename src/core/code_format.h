@@ -21,6 +21,13 @@ struct CodeFormat {
   }
 };
 
+// RaBitQ when the user names no width. Below 8 dimensions floats take no more bytes than a code with its factors, and bounds
+// would be violated more often than epsilon says (10 % instead of 0.6 % at 2 dimensions).
+inline CodeFormat AutomaticFormat(uint32_t dimensions) {
+  if (dimensions < 8) return {CodeKind::kFloat32, 32, dimensions};
+  return {CodeKind::kRabitq, AutomaticBits(dimensions), dimensions};
+}
+
 // Whether the code kind and width read from outside are ones this library knows.
 constexpr bool IsKnownCode(uint8_t kind, uint8_t bits) {
   return kind == static_cast<uint8_t>(CodeKind::kFloat32) ? bits == 32

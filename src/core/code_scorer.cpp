@@ -45,7 +45,10 @@ CodeScorer::CodeScorer(Metric metric, uint32_t padded, uint32_t bits, double eps
 void CodeScorer::SetQuery(const QueryResidual& query) {
   terms_ = BoundTerms();
   const QueryMagnitudes y = MeasureQuery(query.y, padded_);
-  if (!std::isfinite(y.squared_norm) || !std::isfinite(y.largest_group)) {
+  const double alpha = metric_ == Metric::kInnerProduct ? std::abs(query.alpha) : 0;
+  // What rows share with the centroid would be lost with an alpha that is no normal float32.
+  const bool alpha_fits = alpha == 0 || (alpha >= FLT_MIN && alpha <= FLT_MAX);
+  if (!std::isfinite(y.squared_norm) || !std::isfinite(y.largest_group) || !alpha_fits) {
     std::memset(query_.data(), 0, query_.size() * sizeof(Line));
     terms_.shared = -kInfinity;
     return;

@@ -222,6 +222,9 @@ std::vector<double> ListRanker::Scores(const ProbeRule& rule) const {
   } else if (rule.radius_weight > 0) {
     for (size_t i = 0; i < scores.size(); ++i) scores[i] += rule.radius_weight * double{radii_[i]} * radii_[i];
   }
+  // Not a number (of damaged bytes) would break the order.
+  for (double& score : scores)
+    if (std::isnan(score)) score = std::numeric_limits<double>::infinity();
   return scores;
 }
 

@@ -104,7 +104,7 @@ class Search {
   Status Deliver(uint16_t number, size_t range);
 
   // A pending row of a probed list (any, if the search is exact), as its generation's format has it; unaligned bytes
-  // are welcome. Coded rows are scored by ScorePending.
+  // are welcome. Coded rows are scored by ScorePending, once, after the last of them.
   Status AddPending(Tid tid, uint32_t list, const std::byte* row);
   void ScorePending();
 

@@ -72,7 +72,7 @@ void BuildTrained(Build* build, MetaPage* meta) {
   build->segment = SegmentEntry{};
   build->segment.name.index_uuid = meta->index_uuid;
   build->format = {meta->code_kind, meta->bits, build->dimensions};
-  if (build->format.bits == 0) build->format.bits = AutomaticBits(build->dimensions);
+  if (build->format.bits == 0) build->format = AutomaticFormat(build->dimensions);
   build->rotation_seed = meta->rotation_seed;
   TrainLists(build);
   BuildSegment(build);
@@ -80,6 +80,7 @@ void BuildTrained(Build* build, MetaPage* meta) {
   const Routing* routing = build->routing->object;
   meta->list_count = routing->list_count();
   meta->dimensions = build->dimensions;
+  meta->code_kind = build->format.kind;
   meta->bits = static_cast<uint8_t>(build->format.bits);
   meta->routing_id = build->routing_id;
   Held<std::vector<std::byte>>* encoded = Hold<std::vector<std::byte>>(

@@ -21,6 +21,8 @@ namespace {
 using std::chrono::milliseconds;
 // The longest the core works or waits before we look for interrupts.
 constexpr milliseconds kStep{100};
+// Rows compared with all queries of the calibration between two looks for interrupts.
+constexpr size_t kComparedRows = 128;
 // Output that gathers before it is sent on.
 constexpr size_t kDrainRows = 256;
 
@@ -148,13 +150,16 @@ void AssignBatch(Assigning* state) {
   }
   MemoryContextSwitchTo(old);
   MemoryContextReset(build->row_context);
-  CHECK_FOR_INTERRUPTS();
-  CallCore([&] {
-    (*build->calibration)
-        ->Add(state->routed, state->filled, state->lists, build->spill ? state->second_lists : nullptr, state->tids,
-              state->codes);
-    return Status::Ok();
-  });
+  for (size_t first = 0; first < state->filled; first += kComparedRows) {
+    CHECK_FOR_INTERRUPTS();
+    CallCore([&] {
+      (*build->calibration)
+          ->Add(state->routed + first * d, std::min(kComparedRows, state->filled - first), state->lists + first,
+                build->spill ? state->second_lists + first : nullptr, state->tids + first,
+                state->codes + first * row_bytes);
+      return Status::Ok();
+    });
+  }
   build->indexed_rows += static_cast<double>(state->filled);
   pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(build->indexed_rows));
   state->filled = 0;

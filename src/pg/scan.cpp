@@ -37,9 +37,12 @@ void CheckScan(IndexScanDesc scan) {
 bool NextLive(void* argument, Candidate* candidate) {
   auto* state = static_cast<Scan*>(argument);
   Search& search = **state->search.search;
-  while (search.Next(candidate))
+  while (search.Next(candidate)) {
     if (candidate->segment == Candidate::kPending || TidMapHas(&state->tid_maps[candidate->segment], candidate->tid()))
       return true;
+    // There may be many dead ones in a row.
+    CHECK_FOR_INTERRUPTS();
+  }
   return false;
 }
 

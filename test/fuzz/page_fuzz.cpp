@@ -3,6 +3,7 @@
 #include <set>
 
 #include "core/page_format.h"
+#include "core/recall_curve.h"
 #include "core/routing.h"
 #include "fuzz_input.h"
 
@@ -41,6 +42,10 @@ void FuzzMeta(FuzzInput* input) {
   valid.routing = {3, 0, 100};
   valid.list_count = 2;
   valid.current = {2, 2, 0, 4};
+  if (input->Take<uint8_t>() % 2 == 0) {
+    valid.code_kind = valid.current.code_kind = CodeKind::kRabitq;
+    valid.bits = 4;
+  }
   valid.segment_count = 2;
   for (uint32_t i = 0; i < 2; ++i) {
     valid.segments[i].id = 3 + i;
@@ -63,6 +68,9 @@ void FuzzMeta(FuzzInput* input) {
   for (const PendingGeneration* generation : {&meta.current, &meta.sealed}) {
     if (generation->id == 0) continue;
     REQUIRE(generation->id < meta.next_id);
+    const CodeFormat format = meta.FormatOf(*generation);
+    REQUIRE(IsKnownCode(static_cast<uint8_t>(format.kind), static_cast<uint8_t>(format.bits)));
+    REQUIRE(PendingLayoutFor(format).rows_per_page >= 1);
     REQUIRE(generation->group_count >= 1 && generation->group_count <= kMaxPendingGroups);
     REQUIRE(PendingGroupOf(meta.list_count == 0 ? 0 : meta.list_count - 1, meta.list_count, generation->group_count) <
             generation->group_count);
@@ -190,12 +198,45 @@ void FuzzRouting(FuzzInput* input) {
   REQUIRE(whole.size() == pieces.size());
 }
 
+void FuzzRecallCurve(FuzzInput* input) {
+  RecallCurve valid;
+  valid.queries = 400;
+  valid.rule = kAdaptiveRule;
+  for (uint32_t i = input->TakeBetween(1, 30); i > 0; --i)
+    valid.points.push_back({1 + static_cast<uint32_t>(valid.points.size()) / 5,
+                            0.5f + 0.05f * static_cast<float>(valid.points.size() % 5), 1, 2, 3, 4});
+  std::vector<std::byte> bytes = valid.Encode();
+  const auto k = input->Take<uint32_t>();
+  const double recall = input->Take<uint16_t>() / 65535.0;
+  if (input->Take<uint8_t>() >= 240) bytes.resize(input->Take<uint16_t>() % (bytes.size() + 50));
+  input->Spoil(&bytes);
+  const ExactCopy copy(bytes);
+  RecallCurve curve;
+  const Status status = DecodeRecallCurve(copy.bytes(), &curve);
+  if (!status.ok()) return RequireRefusal(status);
+  REQUIRE(!curve.points.empty());
+  REQUIRE(SameBytes(Bytes(curve.Encode()).subspan(64), Bytes(bytes).subspan(64)));
+  REQUIRE(curve.bound_loss >= 0 && curve.bound_loss <= 1);
+  REQUIRE(curve.rule.radius_weight >= 0 && curve.rule.ratio_weight >= 0);
+  for (uint32_t neighbours : {k, k % 8, 0u, 1u})
+    for (double share : {recall, 0.0, 1.0, 0.9}) {
+      const CurvePoint point = curve.At(neighbours, share);
+      REQUIRE(point.k == neighbours);
+      REQUIRE(point.stop >= 0 && point.lists >= 0 && point.rows >= 0 && point.bytes >= 0);
+    }
+}
+
 void FuzzPending(FuzzInput* input) {
+  constexpr uint32_t kWidths[] = {1, 2, 4, 8};
   CodeFormat format;
   format.dimensions = input->TakeBetween(1, kMaxDimensions);
+  if (const uint8_t width = input->Take<uint8_t>() % 5; width < 4)
+    format = {CodeKind::kRabitq, kWidths[width], format.dimensions};
   const PendingLayout layout = PendingLayoutFor(format);
   REQUIRE(layout.rows_per_page >= 1 && layout.RowOffset(layout.rows_per_page) <= kPayloadBytes);
-  REQUIRE(layout.wide || layout.row_bytes == sizeof(PendingRow) + format.RowBytes());
+  REQUIRE(layout.row_bytes % alignof(PendingRow) == 0);
+  REQUIRE(layout.wide || layout.row_bytes >= sizeof(PendingRow) + format.RowBytes());
+  REQUIRE(!layout.wide || sizeof(PendingRow) + format.RowBytes() > kPayloadBytes);
   const uint32_t used = input->Take<uint32_t>();
   const Status status = CheckPendingPage(layout, used);
   if (!status.ok()) return RequireRefusal(status);
@@ -213,7 +254,7 @@ void FuzzPending(FuzzInput* input) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace ivfremote;
   FuzzInput input(data, size);
-  switch (input.Take<uint8_t>() % 5) {
+  switch (input.Take<uint8_t>() % 6) {
     case 0:
       FuzzSpecial(&input);
       break;
@@ -225,6 +266,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 3:
       FuzzRouting(&input);
+      break;
+    case 4:
+      FuzzRecallCurve(&input);
       break;
     default:
       FuzzPending(&input);

@@ -2,6 +2,7 @@
 //
 // Checksums are made to fit where a checksum would stop the fuzzer, so that everything behind them is reached.
 #include <cstddef>
+#include <limits>
 
 #include "core/checksum.h"
 #include "core/fetch_plan.h"
@@ -109,41 +110,74 @@ void FuzzDirectory(FuzzInput* input) {
   RequirePlannable(directory, segment_bytes, &choices);
 }
 
-// A block as it reaches a scan: through Search, as part of a range with room around it.
-void SearchBlock(Bytes block, uint32_t dimensions, BlockEntry entry, Metric metric, bool decodes) {
-  const std::vector<float> query(dimensions, 0.5f);
+CodeFormat TakeFormat(FuzzInput* input) {
+  constexpr uint32_t kWidths[] = {1, 2, 4, 8};
+  const uint8_t choice = input->Take<uint8_t>();
+  const uint32_t dimensions = input->TakeBetween(1, 40);
+  if (choice % 5 == 4) return {CodeKind::kFloat32, 32, dimensions};
+  return {CodeKind::kRabitq, kWidths[choice % 5], dimensions};
+}
+
+// A query that has met rows of any bits: it gives a number, or -infinity, for each.
+void ScoreCodedBlock(const BlockView& view, const CodeFormat& format, Metric metric) {
+  const std::vector<float> y(format.padded(), 0.5f);
+  CodeScorer scorer(metric, format.padded(), format.bits, 1.9);
+  scorer.SetQuery({y.data(), 0.25, 2});
+  std::vector<float> bounds(view.rows());
+  std::vector<float> reference(view.rows());
+  scorer.Score(view.coded(), bounds.data());
+  scorer.ScoreReference(view.coded(), reference.data());
+  for (uint32_t i = 0; i < view.rows(); ++i) {
+    REQUIRE(bounds[i] < std::numeric_limits<float>::infinity());
+    REQUIRE(reference[i] < std::numeric_limits<float>::infinity());
+  }
+}
+
+// A block as it reaches a scan: through Search, as a range with its slack.
+void SearchBlock(Bytes block, const CodeFormat& format, BlockEntry entry, Metric metric, bool decodes, bool probed) {
+  const std::vector<float> query(format.dimensions, 0.5f);
+  const std::vector<float> mean(format.dimensions, 0.25f);
+  const std::vector<float> centroid(format.padded(), 0.125f);
+  const uint32_t list = probed ? entry.centroid : entry.centroid + 1;
   SegmentEntry segment{};
   segment.place = SegmentPlace::kPages;
   SearchOptions options;
   options.metric = metric;
-  options.format.dimensions = dimensions;
+  options.format = format;
+  options.epsilon = 1.9;
+  options.routing_mean = mean.data();
   Search search(options, query.data());
+  search.SetLists({1, &list, centroid.data()});
   const uint16_t number = search.AddSegment(segment, {entry});
   std::copy(block.begin(), block.end(), search.BufferFor(number, 0));
   const Status status = search.Deliver(number, 0);
-  REQUIRE(status.ok() == decodes);
-  if (!decodes) return RequireRefusal(status);
+  const bool scored = decodes && (probed || !format.coded());
+  REQUIRE(status.ok() == scored);
+  if (!scored) return RequireRefusal(status);
+  search.ScorePending();
   search.StartOrder();
   uint32_t rows = 0;
   Candidate previous{};
   for (Candidate candidate; search.Next(&candidate); previous = candidate, ++rows) {
     REQUIRE(candidate.distance == candidate.distance);
-    if (rows > 0)
-      REQUIRE(previous.distance < candidate.distance ||
-              (previous.distance == candidate.distance && previous.tid() <= candidate.tid()));
+    if (rows == 0) continue;
+    REQUIRE(previous.distance <= candidate.distance);
+    if (search.exact() && previous.distance == candidate.distance) REQUIRE(previous.tid() <= candidate.tid());
   }
   REQUIRE(rows == entry.rows);
 }
 
 void FuzzBlock(FuzzInput* input) {
-  const uint32_t dimensions = input->TakeBetween(1, 9);
+  const CodeFormat format = TakeFormat(input);
   const auto metric = static_cast<Metric>(input->Take<uint8_t>() % 3);
-  const uint32_t rows = input->TakeBetween(1, 20);
-  const CodeFormat format{CodeKind::kFloat32, 32, dimensions};
+  const uint32_t rows = input->TakeBetween(1, 40);
+  const bool probed = input->Take<uint8_t>() < 240;
   BlockBuilder builder(format);
   for (uint32_t i = 0; i < rows; ++i) {
-    std::vector<float> row(dimensions, static_cast<float>(i));
-    builder.Add({i, static_cast<uint16_t>(i)}, reinterpret_cast<const std::byte*>(row.data()));
+    std::vector<std::byte> row(format.RowBytes(), static_cast<std::byte>(i));
+    for (size_t at = 0; at + 4 <= (format.coded() ? sizeof(CodeFactors) : row.size()); at += 4)
+      Store(row.data() + at, static_cast<float>(i));
+    builder.Add({i, static_cast<uint16_t>(i)}, row.data());
   }
   std::vector<std::byte> bytes = builder.Finish(3, 4);
   BlockEntry entry{0, 0, rows, 0, 3, 4, 0};
@@ -151,21 +185,27 @@ void FuzzBlock(FuzzInput* input) {
   bytes = Spoiled(std::move(bytes), input);
   entry.length = static_cast<uint32_t>(bytes.size());
   entry.crc = Crc32c(bytes);
-  const ExactCopy copy(bytes);
+  // As in a RangeBuffer: what is read beyond the slack is seen.
+  std::vector<std::byte> with_slack(bytes);
+  with_slack.resize(bytes.size() + RangeBuffer::kSlack);
+  const ExactCopy copy(with_slack);
+  const Bytes block = copy.bytes().first(bytes.size());
   BlockView view;
-  const Status status = DecodeBlock(copy.bytes(), format, entry, &view);
+  const Status status = DecodeBlock(block, format, entry, &view);
   if (status.ok()) {
     REQUIRE(view.rows() == entry.rows);
-    REQUIRE(uint64_t{view.rows()} * (dimensions * sizeof(float)) <= bytes.size());
-    const auto* first = reinterpret_cast<const std::byte*>(view.row(0));
-    REQUIRE(first >= copy.bytes().data() && first < copy.bytes().data() + copy.bytes().size());
+    REQUIRE(uint64_t{view.rows()} * format.RowBytes() <= bytes.size());
+    const auto* first = format.coded() ? reinterpret_cast<const std::byte*>(view.coded().a)
+                                       : reinterpret_cast<const std::byte*>(view.row(0));
+    REQUIRE(first >= block.data() && first < block.data() + block.size());
     Tid tids{};
     for (uint32_t i = 0; i < view.rows(); ++i) tids = std::max(tids, view.tid(i));
-    REQUIRE(tids >= view.tid(0));
+    REQUIRE(view.rows() == 0 || tids >= view.tid(0));
+    if (format.coded()) ScoreCodedBlock(view, format, metric);
   } else {
     RequireRefusal(status);
   }
-  SearchBlock(bytes, dimensions, entry, metric, status.ok());
+  SearchBlock(bytes, format, entry, metric, status.ok(), probed);
   // One wrong bit, and the checksum says so.
   if (bytes.empty()) return;
   bytes[bytes.size() / 2] ^= std::byte{1};

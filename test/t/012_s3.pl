@@ -40,7 +40,7 @@ my $search = "SELECT array_agg(id) FROM (SELECT id FROM items ORDER BY v <-> (SE
 my $settings = 'SET enable_seqscan = off; SET ivfremote.probes = 20';
 my $last_scan = 'SELECT waves, requests, bytes_fetched FROM ivfremote_last_scan()';
 
-$node->safe_psql('postgres', "CREATE INDEX items_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = $lists)");
+$node->safe_psql('postgres', "CREATE INDEX items_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = $lists, quantization = none)");
 # Builds choose their lists by chance: all of them are probed where rows are compared.
 my $all = 'SET enable_seqscan = off; SET ivfremote.probes = 1000';
 my $expected = $node->safe_psql('postgres', "$all; $search");
@@ -49,7 +49,7 @@ for my $server ('path_http', 'virtual_https')
 {
 	# A build: several parts, nothing unfinished
 	$front->clear_log;
-	$node->safe_psql('postgres', "DROP INDEX items_idx; CREATE INDEX items_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = $lists, server = '$server')");
+	$node->safe_psql('postgres', "DROP INDEX items_idx; CREATE INDEX items_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = $lists, quantization = none, server = '$server')");
 	my @requests = requests($server);
 	my ($bytes, $key) = split /\|/, $node->safe_psql('postgres', "SELECT bytes, object_key FROM ivfremote_segments('items_idx')");
 	cmp_ok($bytes, '>', 12e6, "$server: a large object");
@@ -63,6 +63,8 @@ for my $server ('path_http', 'virtual_https')
 	$front->clear_log;
 	$node->safe_psql('postgres', "CREATE INDEX few_idx ON few USING ivfremote (v) WITH (flush_threshold = 1, lists = 5, server = '$server')");
 	is(join(' ', map { $_->{method} } requests($server)), 'PUT HEAD', "$server: a small object by a single PUT");
+	is($node->safe_psql('postgres', "SELECT string_agg(DISTINCT compare('few', '<->', (SELECT v FROM items WHERE id = i), 100), '; ') FROM generate_series(1, 3) i"),
+		'same', "$server: coded, the same rows as the table");
 	$node->safe_psql('postgres', 'DROP INDEX few_idx');
 
 	# The same rows

@@ -22,7 +22,7 @@ random_items($node, 'items', 30000, $dims);
 $node->safe_psql('postgres', 'CREATE TABLE few AS SELECT * FROM items WHERE id <= 3000; ANALYZE few');
 add_s3_server($node, 'lake', $store, 'items/lake', endpoint => $front->endpoint('faulty_http'));
 $node->safe_psql('postgres', q{
-CREATE INDEX items_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = 60, server = 'lake');
+CREATE INDEX items_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = 60, quantization = none, server = 'lake');
 CREATE INDEX few_idx ON few USING ivfremote (v) WITH (flush_threshold = 1, lists = 20, server = 'lake')});
 
 my $search = "SELECT array_agg(id) FROM (SELECT id FROM items ORDER BY v <-> (SELECT v FROM items WHERE id = 77) LIMIT 10) x";
@@ -92,7 +92,7 @@ $front->fault;
 # Lists are other ones now
 $answer = ask($session, $search);
 $front->fault(pcut => 100, cut => 10, method => 'POST', match => 'uploadId=', limit => 1);
-is($node->safe_psql('postgres', "SELECT attempt('CREATE INDEX lost_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = 60, server = lake)')"), 'done', 'the answer to the end of an upload is lost');
+is($node->safe_psql('postgres', "SELECT attempt('CREATE INDEX lost_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = 60, quantization = none, server = lake)')"), 'done', 'the answer to the end of an upload is lost');
 $front->fault;
 $node->safe_psql('postgres', 'DROP INDEX IF EXISTS lost_idx');
 is(join(' ', $store->uploads('items')), '', 'no upload left');
@@ -185,7 +185,7 @@ same_answer('killed during a wave');
 
 # Uploads that come to an end
 
-my $build = q{CREATE INDEX other_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = 60, server = 'lake')};
+my $build = q{CREATE INDEX other_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = 60, quantization = none, server = 'lake')};
 my @objects = $store->objects('items');
 
 sub uploads_soon

@@ -179,7 +179,7 @@ sub start_session
 	local $ENV{PGAPPNAME} = $options{name} || 'session';
 	my @user = $options{user} ? ('-U', $options{user}) : ();
 	$session{run} = IPC::Run::start([ $node->installed_command('psql'), '-XAtq', @user, '-d', $node->connstr('postgres'), '-f', '-' ],
-		'<', \$session{in}, '>', \$session{out}, '2>', \$session{err}, IPC::Run::timeout(120));
+		'<', \$session{in}, '>', \$session{out}, '2>', \$session{err}, IPC::Run::timeout(300));
 	return \%session;
 }
 
@@ -199,7 +199,7 @@ sub ask
 	my $marker = 'done ' . ++$session->{number};
 	my $start = time;
 	$session->{in} .= "$sql;\n\\echo $marker\n\\warn $marker\n";
-	$session->{run}->pump until $session->{out} =~ /^$marker$/m && $session->{err} =~ /^$marker$/m;
+	$session->{run}->pump until $session->{out} =~ /^$marker\n/m && $session->{err} =~ /^$marker\n/m;
 	my $seconds = time - $start;
 	my ($out, $err) = @{$session}{qw(out err)};
 	@{$session}{qw(out err)} = ('', '');
