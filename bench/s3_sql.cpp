@@ -37,7 +37,7 @@ void CreateIndex(Connection* connection, const std::string& ca_file, const Vecto
   connection->CopyVectors("items", rows);
   connection->Query("VACUUM (FREEZE, ANALYZE) items");
   connection->Query("CREATE INDEX items_index ON items USING ivfremote (embedding) WITH (server = 'lake', lists = " +
-                    std::to_string(kLists) + ", flush_threshold = 1)");
+                    std::to_string(kLists) + ", quantization = none, flush_threshold = 1)");
 }
 
 void SetEndpoint(Connection* connection, const std::string& endpoint) {

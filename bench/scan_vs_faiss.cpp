@@ -30,7 +30,7 @@ void CreateTable(Connection* connection, const std::string& table, const std::st
   connection->CopyVectors(table, rows);
   connection->Query("VACUUM (FREEZE, ANALYZE) " + table);
   connection->Query("CREATE INDEX " + table + "_index ON " + table + " USING ivfremote (embedding) WITH (" +
-                    index_options + ")");
+                    index_options + ", quantization = none)");
 }
 
 void PrepareTable(Connection* connection, const std::string& table) {
