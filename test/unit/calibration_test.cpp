@@ -99,7 +99,7 @@ class CalibrationTest : public testing::Test {
                      &routing_.centroids[list_of_[first + i] * kDimensions], &codes[i * format_.RowBytes()]);
         row_tids.push_back(TidOf(first + i));
       }
-      calibration.Add(&centred_[first * kDimensions], n, &list_of_[first], row_tids.data(), codes.data());
+      calibration.Add(&centred_[first * kDimensions], n, &list_of_[first], nullptr, row_tids.data(), codes.data());
     }
     for (bool done = false; !done;) EXPECT_OK(calibration.Step(Later(), &done));
     RecallCurve curve = calibration.TakeCurve();
