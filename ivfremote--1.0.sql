@@ -182,14 +182,15 @@ COMMENT ON FUNCTION ivfremote_last_scan_requests() IS
 
 CREATE FUNCTION ivfremote_recall(
     index regclass, queries real[] DEFAULT NULL, k int DEFAULT 10, store bool DEFAULT false,
-    OUT recall_target real, OUT recall real, OUT lists real, OUT rows_scored real, OUT table_rows_read real, OUT bytes real)
+    OUT recall_target float8, OUT recall float8, OUT lists float8, OUT rows_scored float8, OUT table_rows_read float8,
+    OUT bytes float8)
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ivfremote_recall(regclass, real[], int, bool) IS
     'searches for the k nearest of each of these queries (rows of a two-dimensional array; null: rows of the table) and compares with a pass over the table: one row for the session''s settings, then one for each recall target, means of a query; with store, searches probe from now on what these queries need; owner of the table';
 
 CREATE FUNCTION ivfremote_recall_curve(
     index regclass,
-    OUT k int, OUT recall real, OUT lists real, OUT rows real, OUT bytes real, OUT from_queries bool, OUT queries int)
+    OUT k int, OUT recall float8, OUT lists float8, OUT rows float8, OUT bytes float8, OUT from_queries bool, OUT queries int)
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
 COMMENT ON FUNCTION ivfremote_recall_curve(regclass) IS
     'what an ivfremote index knows of itself: lists, rows and bytes that searches for k neighbors need on average for a recall, found with rows of the table or with queries of ivfremote_recall; owner of the table, or pg_monitor';

@@ -85,6 +85,7 @@ class FileWave : public RangeWave {
       current_.started = Clock::now();
       current_started_ = true;
       filled_ = 0;
+      if (requests_[next_].key != open_key_) file_ = FileDescriptor();
     }
     bool done = false;
     current_.status = Read(requests_[next_], deadline, &done);
@@ -92,7 +93,6 @@ class FileWave : public RangeWave {
     if (done || !current_.status.ok()) {
       current_.finished = Clock::now();
       completions->push_back(std::move(current_));
-      file_ = FileDescriptor();
       current_started_ = false;
       ++next_;
     }
@@ -107,9 +107,12 @@ class FileWave : public RangeWave {
       if (!file_) return ErrnoStatus(errno, "open", request.key);
       struct stat info;
       if (::fstat(file_.get(), &info) != 0) return ErrnoStatus(errno, "read", request.key);
-      const auto size = static_cast<uint64_t>(info.st_size);
-      if (request.offset > size || request.length > size - request.offset)
-        return Status::Corrupt(ShortObjectText(request, size));
+      open_key_ = request.key;
+      open_size_ = static_cast<uint64_t>(info.st_size);
+    }
+    if (current_.buffer.size() == 0) {
+      if (request.offset > open_size_ || request.length > open_size_ - request.offset)
+        return Status::Corrupt(ShortObjectText(request, open_size_));
       current_.buffer = RangeBuffer(request.length);
     }
     while (filled_ < request.length) {
@@ -136,8 +139,11 @@ class FileWave : public RangeWave {
   // The request under way: a local file gains nothing from more than one at a time.
   bool current_started_ = false;
   RangeCompletion current_;
-  FileDescriptor file_;
   size_t filled_ = 0;
+  // Most requests of a wave are for the same object.
+  FileDescriptor file_;
+  std::string open_key_;
+  uint64_t open_size_ = 0;
 };
 
 Status SyncDirectory(const std::string& path, std::string_view key) {

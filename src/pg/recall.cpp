@@ -1,6 +1,7 @@
 // ivfremote_recall(index, queries, k, store) and ivfremote_recall_curve(index).
 #include "pg/recall.h"
 
+#include <cmath>
 #include <algorithm>
 
 #include "core/distance.h"
@@ -143,14 +144,17 @@ void StoreCurve(RecallRun* run) {
 // --------------------------------------------------------------------------------------------------------------------
 // Measuring
 
+// 0.95, not the nearest float32 to it.
+double AsWritten(float recall) { return std::round(recall * 1e6) / 1e6; }
+
 void PutRow(ReturnSetInfo* result, RecallRun* run, double recall_target) {
   const MeasuredRecall measured = MeasureRecall(run);
-  Datum values[6] = {Float4GetDatum(static_cast<float>(recall_target)),
-                     Float4GetDatum(static_cast<float>(measured.recall)),
-                     Float4GetDatum(static_cast<float>(measured.lists)),
-                     Float4GetDatum(static_cast<float>(measured.rows_scored)),
-                     Float4GetDatum(static_cast<float>(measured.table_rows_read)),
-                     Float4GetDatum(static_cast<float>(measured.bytes))};
+  Datum values[6] = {Float8GetDatum(recall_target),
+                     Float8GetDatum(measured.recall),
+                     Float8GetDatum(measured.lists),
+                     Float8GetDatum(measured.rows_scored),
+                     Float8GetDatum(measured.table_rows_read),
+                     Float8GetDatum(measured.bytes)};
   bool nulls[6] = {recall_target == 0, !measured.known};
   tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
@@ -254,10 +258,10 @@ Datum ivfremote_recall_curve(PG_FUNCTION_ARGS) {
     for (size_t i = 0; i < (*curve)->points.size(); ++i) {
       const CurvePoint& point = (*curve)->points[i];
       Datum values[kColumns] = {Int32GetDatum(static_cast<int32>(point.k)),
-                                Float4GetDatum(point.recall),
-                                Float4GetDatum(point.lists),
-                                Float4GetDatum(point.rows),
-                                Float4GetDatum(point.bytes),
+                                Float8GetDatum(AsWritten(point.recall)),
+                                Float8GetDatum(point.lists),
+                                Float8GetDatum(point.rows),
+                                Float8GetDatum(point.bytes),
                                 BoolGetDatum((*curve)->from_queries),
                                 Int32GetDatum(static_cast<int32>((*curve)->queries))};
       bool nulls[kColumns] = {};

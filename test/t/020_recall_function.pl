@@ -62,9 +62,9 @@ cmp_ok(sql(q{SET ivfremote.probes = 1; SELECT recall FROM ivfremote_recall('item
 cmp_ok(sql(q{SET ivfremote.probes = 1; SELECT recall FROM ivfremote_recall('items_idx', (SELECT array_agg(v) FROM items WHERE id <= 100), 1) LIMIT 1}), '>', 0.9,
 	'a given query may find itself');
 # The larger k, the more it takes
-is(sql(q{SELECT ARRAY(SELECT lists FROM ivfremote_recall('items_idx', k => 1000) WHERE recall_target IN (0.9::real, 0.99::real))
-	> ARRAY(SELECT lists FROM ivfremote_recall('items_idx', k => 10) WHERE recall_target IN (0.9::real, 0.99::real))}), 't', 'targets are about the k asked for');
-is(sql(q{SET ivfremote.epsilon = 50; SELECT recall FROM ivfremote_recall('items_idx', (SELECT array_agg(v) FROM items WHERE id <= 20), 10000) WHERE recall_target = 0.999::real}) > 0.99, 1, 'the largest k');
+is(sql(q{SELECT ARRAY(SELECT lists FROM ivfremote_recall('items_idx', k => 1000) WHERE recall_target IN (0.9, 0.99))
+	> ARRAY(SELECT lists FROM ivfremote_recall('items_idx', k => 10) WHERE recall_target IN (0.9, 0.99))}), 't', 'targets are about the k asked for');
+is(sql(q{SET ivfremote.epsilon = 50; SELECT recall FROM ivfremote_recall('items_idx', (SELECT array_agg(v) FROM items WHERE id <= 20), 10000) WHERE recall_target = 0.999}) > 0.99, 1, 'the largest k');
 
 # -- Rows of the table: pending, deleted, moved, of an expression, of a part
 
@@ -85,7 +85,7 @@ for my $setting ('ivfremote.probes = 3', 'ivfremote.recall_target = 0.95')
 	my $compared = sql("SET $setting; SELECT recall('part', '<->', ARRAY(SELECT id FROM part WHERE id % 29 = 0), 10)");
 	cmp_ok(abs($said - $compared), '<=', 0.005, "expression, part, changes, $setting: recall $said, compared with the table $compared");
 }
-cmp_ok(sql(q{SELECT recall FROM ivfremote_recall('changed_idx') WHERE recall_target = 0.95::real}), '>', 0.9, 'and sampled');
+cmp_ok(sql(q{SELECT recall FROM ivfremote_recall('changed_idx') WHERE recall_target = 0.95}), '>', 0.9, 'and sampled');
 # A snapshot sees what it sees
 is(sql(q{BEGIN; DELETE FROM changed WHERE id > 20; CREATE TEMP TABLE r AS SELECT recall FROM ivfremote_recall('changed_idx', (SELECT array_agg(halved(v)) FROM items WHERE id < 30)) LIMIT 1;
 	ROLLBACK; SELECT 1}), 1, 'rows deleted by the transaction itself');
@@ -126,10 +126,10 @@ is(sql(q{SELECT DISTINCT from_queries FROM ivfremote_recall_curve('items_idx')})
 
 # Rows in two lists each: the curve found in the same way as the build's is the build's, but for the sample
 sql(q{CREATE INDEX spilled_idx ON items USING ivfremote (v) WITH (lists = 60, flush_threshold = 1, spill = on)});
-my $spilled_lists = q{SELECT lists FROM ivfremote_recall_curve('spilled_idx') WHERE k = 10 AND recall = 0.95::real};
+my $spilled_lists = q{SELECT lists FROM ivfremote_recall_curve('spilled_idx') WHERE k = 10 AND recall = 0.95};
 my ($built, $found) = (sql($spilled_lists), sql(qq{SELECT count(*) FROM ivfremote_recall('spilled_idx', store => true); $spilled_lists}) =~ s/^7\n//r);
 cmp_ok(abs($found / $built - 1), '<', 0.25, "spilled: $found lists, the build found $built");
-cmp_ok(abs(sql(q{SELECT recall - recall_target FROM ivfremote_recall('spilled_idx') WHERE recall_target = 0.95::real})), '<', 0.04, 'spilled: reaches the target');
+cmp_ok(abs(sql(q{SELECT recall - recall_target FROM ivfremote_recall('spilled_idx') WHERE recall_target = 0.95})), '<', 0.04, 'spilled: reaches the target');
 sql('DROP INDEX spilled_idx');
 
 # -- Settings are as they were, also after an error amid the targets
