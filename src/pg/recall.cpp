@@ -1,8 +1,8 @@
 // ivfremote_recall(index, queries, k, store) and ivfremote_recall_curve(index).
 #include "pg/recall.h"
 
-#include <cmath>
 #include <algorithm>
+#include <cmath>
 
 #include "core/distance.h"
 #include "pg/open_index.h"
