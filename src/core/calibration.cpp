@@ -179,9 +179,7 @@ double Calibration::MeasureBoundLoss() const {
   const uint32_t padded = options_.format.padded();
   const uint32_t bits = options_.format.bits;
   const float* mean = routing_->mean.data();
-  RotatedCentroid rotate(options_.metric, d, options_.rotation_seed, mean);
   CodeScorer scorer(options_.metric, padded, bits, options_.epsilon);
-  std::vector<float> centroid(padded);
   std::vector<float> y(padded);
   std::vector<std::byte> group(GroupBytes(padded, bits, 1) + RangeBuffer::kSlack);
   size_t seen = 0;
@@ -189,11 +187,10 @@ double Calibration::MeasureBoundLoss() const {
   for (size_t i = 0; i < std::min(queries_.size(), kLossQueries); ++i) {
     const Query& query = queries_[i];
     if (query.nearest.size() < kLossNeighbours) continue;
-    const QueryCoder coder(options_.metric, &raw_[i * d], d, options_.rotation_seed, mean);
+    QueryCoder coder(options_.metric, &raw_[i * d], d, options_.rotation_seed, mean);
     const double farthest = query.nearest.front().score + query.score_offset;
     for (const CodedNeighbour& neighbour : query.nearest) {
-      rotate.Rotate(&routing_->centroids[size_t{neighbour.list} * d], centroid.data());
-      scorer.SetQuery(coder.Residual(centroid.data(), y.data()));
+      scorer.SetQuery(coder.Residual(&routing_->centroids[size_t{neighbour.list} * d], y.data()));
       const auto factors = Load<CodeFactors>(neighbour.row.data());
       PackGroup(neighbour.row.data() + sizeof factors, padded, bits, 1, group.data());
       float bound;

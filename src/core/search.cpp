@@ -162,7 +162,7 @@ Status Search::ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& 
 }
 
 void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids) {
-  code_scorer_->SetQuery(coder_->Residual(lists_.centroids + size_t{position} * residual_.size(), residual_.data()));
+  code_scorer_->SetQuery(coder_->Residual(lists_.centroids + size_t{position} * query_.size(), residual_.data()));
   const size_t first = bounds_.size();
   bounds_.resize(first + rows.rows);
   code_scorer_->Score(rows, &bounds_[first]);

@@ -57,7 +57,7 @@ static_assert(sizeof(Candidate) == 16);
 struct ProbedLists {
   uint32_t count = 0;
   const uint32_t* numbers = nullptr;
-  const float* centroids = nullptr;  // [count x padded], as RotatedCentroid gives them; null for float32
+  const float* centroids = nullptr;  // [count x dimensions], less the mean; null for float32
 
   // The position of `list` among the numbers, or count.
   uint32_t Find(uint32_t list) const;

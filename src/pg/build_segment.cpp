@@ -108,11 +108,11 @@ void WriteTidMapPage(Assigning* state) {
 }
 
 // Hands a row to the sort: its list, TID and code.
-void PutRow(Assigning* state, bytea* row, const float* values, const float* centred, Tid tid, uint32_t list) {
+void PutRow(Assigning* state, bytea* row, const float* values, Tid tid, uint32_t list) {
   Build* build = state->build;
   CallCore([&] {
     (*build->coder)
-        ->Encode(values, centred, &(*build->routing)->centroids[size_t{list} * build->dimensions],
+        ->Encode(values, &(*build->routing)->centroids[size_t{list} * build->dimensions],
                  reinterpret_cast<std::byte*>(VARDATA(row)));
     return Status::Ok();
   });
@@ -142,11 +142,10 @@ void AssignBatch(Assigning* state) {
   SET_VARSIZE(row, VARHDRSZ + row_bytes);
   for (size_t i = 0; i < state->filled; ++i) {
     const float* values = state->rows + i * d;
-    const float* centred = state->routed + i * d;
-    PutRow(state, row, values, centred, state->tids[i], state->lists[i]);
+    PutRow(state, row, values, state->tids[i], state->lists[i]);
     std::memcpy(state->codes + i * row_bytes, VARDATA(row), row_bytes);
     if (build->spill && state->second_lists[i] != state->lists[i])
-      PutRow(state, row, values, centred, state->tids[i], state->second_lists[i]);
+      PutRow(state, row, values, state->tids[i], state->second_lists[i]);
   }
   MemoryContextSwitchTo(old);
   MemoryContextReset(build->row_context);

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "core/coding.h"
+#include "core/routing.h"
 #include "pg/compat.h"
 #include "pg/settings.h"
 #include "pg/stream.h"
@@ -74,12 +74,6 @@ Status TakeRouting(const MetaPage& meta, Bytes bytes, ResidentIndex* entry) {
       routing.list_count() != meta.list_count)
     return Status::Corrupt("routing is for other vectors than the index");
   entry->routing.assign(bytes.begin(), bytes.end());
-  if (!meta.format().coded()) return Status::Ok();
-  RotatedCentroid rotate(meta.metric, meta.dimensions, meta.rotation_seed, routing.mean.data());
-  entry->rotated_centroids.resize(size_t{meta.list_count} * rotate.padded());
-  for (uint32_t list = 0; list < meta.list_count; ++list)
-    rotate.Rotate(&routing.centroids[size_t{list} * meta.dimensions],
-                  &entry->rotated_centroids[size_t{list} * rotate.padded()]);
   return Status::Ok();
 }
 
@@ -118,7 +112,7 @@ ResidentIndex* Load(Relation index, const MetaPage& meta) {
 }  // namespace
 
 size_t ResidentIndex::bytes() const {
-  size_t total = sizeof *this + routing.size() + rotated_centroids.size() * sizeof(float) +
+  size_t total = sizeof *this + routing.size() +
                  curve.points.size() * sizeof(CurvePoint);
   for (const auto& directory : directories) total += directory.size();
   return total;

@@ -1,4 +1,4 @@
-// What a session keeps of the trained indexes it searches: centroids, also rotated, directories and the recall curve.
+// What a session keeps of the trained indexes it searches: centroids, directories and the recall curve.
 // All of it is immutable under its version, so a copy is good as long as the meta page names the same.
 #pragma once
 
@@ -19,7 +19,6 @@ struct ResidentIndex {
   uint64_t routing_id;
 
   std::vector<std::byte> routing;                    // encoded; empty if it is too large to keep
-  std::vector<float> rotated_centroids;              // [lists x padded] (coding.h); only of coded indexes
   std::vector<std::vector<std::byte>> directories;   // in the order of the segments; empty if too large
   RecallCurve curve;                                 // queries = 0: there is none
 

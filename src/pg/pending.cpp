@@ -116,9 +116,7 @@ uint32_t CodeRow(Relation index, const MetaPage& meta, const Vector& vector, std
   CallCore([&] {
     const float* mean = (*ranker)->mean().data();
     RowCoder coder(meta.metric, meta.FormatOf(meta.current), meta.rotation_seed, mean);
-    std::vector<float> centred(meta.dimensions);
-    Centre(meta.metric, vector.values, mean, meta.dimensions, centred.data());
-    coder.Encode(vector.values, centred.data(), centroid, code);
+    coder.Encode(vector.values, centroid, code);
     return Status::Ok();
   });
   MemoryContextSwitchTo(old);

@@ -193,7 +193,7 @@ void CompareBatch(RecallRun* run, Batch* batch) {
   CallCore([&] {
     for (size_t i = 0; i < batch->filled; ++i)
       (*batch->coder)
-          ->Encode(batch->rows + i * d, batch->routed + i * d, &(*run->routing)->centroids[batch->lists[i] * d],
+          ->Encode(batch->rows + i * d, &(*run->routing)->centroids[batch->lists[i] * d],
                    batch->codes + i * row_bytes);
     return Status::Ok();
   });

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/coding.h"
 #include "pg/index_cache.h"
 #include "pg/pending.h"
 #include "pg/probes.h"
@@ -28,26 +27,18 @@ struct Ranked {
   float* mean;  // of the routing; only of coded indexes
 };
 
-// Reads the centroids of the lists from the routing's pages and rotates them.
-void ReadCentroids(const IndexSearch* search, uint64_t centroids_offset, const float* mean, const uint32_t* lists,
-                   uint32_t count, float* rotated) {
+// Reads the centroids of the lists from the routing's pages.
+void ReadCentroids(const IndexSearch* search, uint64_t centroids_offset, const uint32_t* lists, uint32_t count,
+                   float* centroids) {
   const MetaPage& meta = *search->meta;
-  Held<RotatedCentroid>* rotate = Hold<RotatedCentroid>(CurrentMemoryContext, [&] {
-    return new RotatedCentroid(meta.metric, meta.dimensions, meta.rotation_seed, mean);
-  });
   TreeReader reader;
   TreeReaderInit(&reader, search->index, meta.routing_id, meta.routing);
   const size_t row_bytes = meta.dimensions * sizeof(float);
-  auto* centroid = static_cast<float*>(palloc(row_bytes));
   for (uint32_t i = 0; i < count; ++i) {
     CHECK_FOR_INTERRUPTS();
-    ReadStream(&reader, centroids_offset + lists[i] * row_bytes, row_bytes, reinterpret_cast<std::byte*>(centroid));
-    CallCore([&] {
-      (*rotate)->Rotate(centroid, rotated + size_t{i} * meta.format().padded());
-      return Status::Ok();
-    });
+    ReadStream(&reader, centroids_offset + lists[i] * row_bytes, row_bytes,
+               reinterpret_cast<std::byte*>(centroids + size_t{i} * meta.dimensions));
   }
-  Drop(rotate);
 }
 
 // Ranks the lists and takes those to probe, ascending, with their centroids as codes need them.
@@ -55,8 +46,6 @@ Ranked RankLists(const IndexSearch* search, const float* query) {
   const MetaPage& meta = *search->meta;
   const ResidentIndex* resident = GetResidentIndex(search->index, meta);
   const ProbeSetting setting = ProbeSettingOf(search->index, meta.list_count, &resident->curve);
-  const bool coded = meta.format().coded();
-  const size_t padded = meta.format().padded();
 
   Held<ListRanker>* ranker = Hold<ListRanker>(
       CurrentMemoryContext, [&] { return new ListRanker(meta.metric, query, meta.dimensions); });
@@ -79,15 +68,17 @@ Ranked RankLists(const IndexSearch* search, const float* query) {
     return Status::Ok();
   });
   ranked.lists.numbers = numbers;
-  if (coded) {
+  if (meta.format().coded()) {
     // Copied: the session's index may be replaced while this scan runs.
-    auto* centroids = static_cast<float*>(
-        palloc_extended(ranked.lists.count * padded * sizeof(float), MCXT_ALLOC_HUGE));
-    if (resident->rotated_centroids.empty())
-      ReadCentroids(search, (*ranker)->centroids_offset(), ranked.mean, numbers, ranked.lists.count, centroids);
+    const size_t row_bytes = meta.dimensions * sizeof(float);
+    auto* centroids = static_cast<float*>(palloc_extended(ranked.lists.count * row_bytes, MCXT_ALLOC_HUGE));
+    const uint64_t offset = (*ranker)->centroids_offset();
+    if (resident->routing.empty())
+      ReadCentroids(search, offset, numbers, ranked.lists.count, centroids);
     else
       for (uint32_t i = 0; i < ranked.lists.count; ++i)
-        std::memcpy(centroids + i * padded, &resident->rotated_centroids[numbers[i] * padded], padded * sizeof(float));
+        std::memcpy(centroids + size_t{i} * meta.dimensions, &resident->routing[offset + numbers[i] * row_bytes],
+                    row_bytes);
     ranked.lists.centroids = centroids;
   }
   Drop(ranker);

@@ -95,8 +95,7 @@ class CalibrationTest : public testing::Test {
       codes.resize(n * format_.RowBytes());
       row_tids.clear();
       for (size_t i = 0; i < n; ++i) {
-        coder.Encode(rows_[first + i].data(), &centred_[(first + i) * kDimensions],
-                     &routing_.centroids[list_of_[first + i] * kDimensions], &codes[i * format_.RowBytes()]);
+        coder.Encode(rows_[first + i].data(), &routing_.centroids[list_of_[first + i] * kDimensions], &codes[i * format_.RowBytes()]);
         row_tids.push_back(TidOf(first + i));
       }
       calibration.Add(&centred_[first * kDimensions], n, &list_of_[first], nullptr, row_tids.data(), codes.data());

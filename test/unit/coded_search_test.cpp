@@ -65,10 +65,8 @@ class CodedSearch : public testing::Test {
 
   std::vector<std::byte> Encode(const std::vector<float>& row, uint32_t centroid) const {
     RowCoder coder(metric_, format_, kSeed, mean_.data());
-    std::vector<float> centred(format_.dimensions);
-    Centre(metric_, row.data(), mean_.data(), format_.dimensions, centred.data());
     std::vector<std::byte> bytes(format_.RowBytes());
-    coder.Encode(row.data(), centred.data(), &centroids_[size_t{centroid} * format_.dimensions], bytes.data());
+    coder.Encode(row.data(), &centroids_[size_t{centroid} * format_.dimensions], bytes.data());
     return bytes;
   }
 
@@ -121,11 +119,11 @@ class CodedSearch : public testing::Test {
   // `lists` ascend; the arrays behind are kept.
   void Probe(Search* search, const std::vector<uint32_t>& lists) {
     probed_ = lists;
-    rotated_.resize(lists.size() * format_.padded());
-    RotatedCentroid rotate(metric_, format_.dimensions, kSeed, mean_.data());
-    for (size_t i = 0; i < lists.size(); ++i)
-      rotate.Rotate(&centroids_[size_t{lists[i]} * format_.dimensions], &rotated_[i * format_.padded()]);
-    search->SetLists({static_cast<uint32_t>(probed_.size()), probed_.data(), rotated_.data()});
+    const size_t d = format_.dimensions;
+    probed_centroids_.clear();
+    for (const uint32_t list : lists)
+      probed_centroids_.insert(probed_centroids_.end(), &centroids_[list * d], &centroids_[list * d] + d);
+    search->SetLists({static_cast<uint32_t>(probed_.size()), probed_.data(), probed_centroids_.data()});
   }
 
   std::vector<BlockEntry> BlocksOf(const std::vector<uint32_t>& lists) const {
@@ -221,7 +219,7 @@ class CodedSearch : public testing::Test {
   uint64_t segments_ = 0;
   uint64_t tids_ = 0;
   std::vector<uint32_t> probed_;
-  std::vector<float> rotated_;
+  std::vector<float> probed_centroids_;
 };
 
 using Lists = std::vector<uint32_t>;

@@ -28,19 +28,15 @@ struct Codes {
   std::vector<std::byte> Encode() const {
     RowCoder coder(metric, format, kSeed, mean.data());
     std::vector<std::byte> bytes(rows.size() * format.RowBytes());
-    std::vector<float> centred(format.dimensions);
     for (size_t i = 0; i < rows.size(); ++i) {
-      Centre(metric, rows[i].data(), mean.data(), format.dimensions, centred.data());
-      coder.Encode(rows[i].data(), centred.data(), centroid.data(), &bytes[i * format.RowBytes()]);
+      coder.Encode(rows[i].data(), centroid.data(), &bytes[i * format.RowBytes()]);
     }
     return bytes;
   }
 
   QueryResidual Residual(const std::vector<float>& query, std::vector<float>* y) const {
-    std::vector<float> rotated(format.padded());
-    RotatedCentroid(metric, format.dimensions, kSeed, mean.data()).Rotate(centroid.data(), rotated.data());
     y->resize(format.padded());
-    return QueryCoder(metric, query.data(), format.dimensions, kSeed, mean.data()).Residual(rotated.data(), y->data());
+    return QueryCoder(metric, query.data(), format.dimensions, kSeed, mean.data()).Residual(centroid.data(), y->data());
   }
 
   std::vector<float> Bounds(const std::vector<float>& query, double epsilon = kEpsilon) const {
@@ -203,19 +199,8 @@ TEST(Coding, FloatRowsAreStoredAsTheyAre) {
   const float centroid[] = {4, 5, 6};
   RowCoder coder(Metric::kL2, format, kSeed, mean);
   std::vector<std::byte> bytes(format.RowBytes());
-  coder.Encode(row, nullptr, centroid, bytes.data());
+  coder.Encode(row, centroid, bytes.data());
   EXPECT_EQ(std::memcmp(bytes.data(), row, sizeof row), 0);
-}
-
-TEST(Coding, CentreOfAZeroRowIsTheMeanTurnedRound) {
-  const float zero[] = {0, -0.0f};
-  const float mean[] = {0.25f, -3};
-  float out[2];
-  EXPECT_FALSE(Centre(Metric::kCosine, zero, mean, 2, out));
-  EXPECT_EQ(out[0], -0.25f);
-  EXPECT_EQ(out[1], 3);
-  EXPECT_TRUE(Centre(Metric::kL2, zero, mean, 2, out));
-  EXPECT_EQ(out[1], 3);
 }
 
 // P (q' - c') is as long as q' - c'; of inner product's y nothing is along c.

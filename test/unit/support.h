@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <initializer_list>
 #include <memory>
@@ -14,6 +15,7 @@
 
 #include "core/little_endian.h"
 #include "core/object_store.h"
+#include "core/routing.h"
 #include "core/status.h"
 #include "core/types.h"
 
@@ -26,6 +28,12 @@ inline void PrintTo(const Status& status, std::ostream* out) {
   *out << " \"" << status.message() << '"';
 }
 inline void PrintTo(const Tid& tid, std::ostream* out) { *out << '(' << tid.block << ',' << tid.offset << ')'; }
+
+// A row in routing space less a mean, where centroids live.
+inline void Centre(Metric metric, const float* row, const float* mean, size_t dimensions, float* out) {
+  if (!ToRoutingSpace(metric, row, dimensions, out)) std::fill(out, out + dimensions, 0.0f);
+  for (size_t i = 0; i < dimensions; ++i) out[i] -= mean[i];
+}
 
 inline testing::AssertionResult Succeeds(const Status& status) {
   if (status.ok()) return testing::AssertionSuccess();
