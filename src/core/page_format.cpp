@@ -170,18 +170,26 @@ Status CheckTidMapPage(Bytes payload, uint32_t entries) {
   return Status::Ok();
 }
 
-bool TidMapContains(Bytes payload, uint32_t entries, Tid tid) {
+TidMapAnswer FindInTidMap(Bytes payload, uint32_t entries, Tid tid) {
   const TidMapEntry* first = EntriesOf(payload);
   const uint32_t first_block = HeaderOf(payload)->first_block;
-  if (tid.block < first_block || tid.offset == 0) return false;
+  if (tid.block < first_block || tid.offset == 0) return TidMapAnswer::kDead;
   const TidMapEntry* entry = std::lower_bound(
       first, first + entries, tid.block - first_block,
       [](const TidMapEntry& e, uint32_t delta) { return e.block_delta < delta; });
-  if (entry == first + entries || entry->block_delta != tid.block - first_block) return false;
+  if (entry == first + entries || entry->block_delta != tid.block - first_block) return TidMapAnswer::kDead;
   const size_t end = entry == first ? payload.size() : entry[-1].position;
+  if (entry->position < sizeof(TidMapHeader) + entries * sizeof(TidMapEntry) || end > payload.size() ||
+      entry->position >= end)
+    return TidMapAnswer::kCorrupt;
   const size_t bit = tid.offset - 1u;
   const size_t at = entry->position + bit / 8;
-  return at < end && (static_cast<uint8_t>(payload[at]) & 1 << bit % 8) != 0;
+  const bool live = at < end && (static_cast<uint8_t>(payload[at]) & 1 << bit % 8) != 0;
+  return live ? TidMapAnswer::kLive : TidMapAnswer::kDead;
+}
+
+bool TidMapContains(Bytes payload, uint32_t entries, Tid tid) {
+  return FindInTidMap(payload, entries, tid) == TidMapAnswer::kLive;
 }
 
 PendingLayout PendingLayoutFor(const CodeFormat& format) {

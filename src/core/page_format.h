@@ -180,6 +180,10 @@ class TidMapBuilder {
 Status CheckTidMapPage(Bytes payload, uint32_t entries);
 bool TidMapContains(Bytes payload, uint32_t entries, Tid tid);
 
+// The same for a page that has not been checked whole, only its number of entries (CheckPage): what is looked at is.
+enum class TidMapAnswer { kDead, kLive, kCorrupt };
+TidMapAnswer FindInTidMap(Bytes payload, uint32_t entries, Tid tid);
+
 // Calls visit(tid) for every live TID; where it returns true the bit is cleared. `payload` is checked before. Returns
 // how many were cleared.
 template <typename Visit>

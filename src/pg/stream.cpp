@@ -169,15 +169,20 @@ void ReadStreamPage(TreeReader* reader, uint32_t number, PageCopy* page) {
 void ReadStream(TreeReader* reader, uint64_t offset, size_t length, std::byte* to) {
   if (offset > reader->ref.bytes || length > reader->ref.bytes - offset)
     ThrowCorruptIndex(reader->index, reader->ref.root, "a stream ends too early");
-  PageCopy page;
   while (length > 0) {
     const auto leaf = static_cast<uint32_t>(offset / kPayloadBytes);
     const size_t skip = offset % kPayloadBytes;
-    ReadStreamPage(reader, leaf, &page);
     const size_t n = std::min(length, kPayloadBytes - skip);
-    if (page.special.used < skip + n)
-      ThrowCorruptIndex(reader->index, reader->ref.root, "a stream ends too early");
-    std::memcpy(to, page.payload + skip, n);
+    const BlockNumber block = TreeReaderFind(reader, leaf);
+    if (block == kNoBlock) ThrowCorruptIndex(reader->index, reader->ref.root, "a stream ends too early");
+    const Buffer buffer = ReadBuffer(reader->index, block);
+    LockBuffer(buffer, BUFFER_LOCK_SHARE);
+    const Page page = BufferGetPage(buffer);
+    CheckIndexPage(reader->index, block, page, PageKind::kStream, reader->owner);
+    if (SpecialOf(page)->position != leaf) ThrowCorruptIndex(reader->index, block, "page of a stream is out of place");
+    if (SpecialOf(page)->used < skip + n) ThrowCorruptIndex(reader->index, block, "a stream ends too early");
+    std::memcpy(to, PayloadOf(page) + skip, n);
+    UnlockReleaseBuffer(buffer);
     to += n;
     offset += n;
     length -= n;

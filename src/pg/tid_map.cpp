@@ -69,10 +69,16 @@ void VisitLeaf(void* argument, BlockNumber block) {
 bool TidMapHas(TreeReader* reader, Tid tid) {
   const BlockNumber block = TreeReaderFind(reader, tid.block);
   if (block == kNoBlock) return false;
-  PageCopy page;
-  CopyPage(reader->index, block, PageKind::kTidMap, reader->owner, &page);
-  CheckLeaf(reader->index, block, {page.payload, kPayloadBytes}, page.special.used);
-  return TidMapContains({page.payload, kPayloadBytes}, page.special.used, tid);
+  // In place: a scan asks for each of its candidates, and a copy of the page would cost more than the answer.
+  const Buffer buffer = ReadBuffer(reader->index, block);
+  LockBuffer(buffer, BUFFER_LOCK_SHARE);
+  const Page page = BufferGetPage(buffer);
+  CheckIndexPage(reader->index, block, page, PageKind::kTidMap, reader->owner);
+  const TidMapAnswer answer = FindInTidMap({PayloadOf(page), kPayloadBytes}, SpecialOf(page)->used, tid);
+  UnlockReleaseBuffer(buffer);
+  if (answer == TidMapAnswer::kCorrupt)
+    ThrowCorruptIndex(reader->index, block, "tid map page has an impossible entry");
+  return answer == TidMapAnswer::kLive;
 }
 
 uint64_t SweepTidMap(Relation index, uint64_t owner, const StreamRef& tid_map,
