@@ -142,10 +142,10 @@ Status Calibration::RankQuery(size_t number) {
   IVFREMOTE_RETURN_IF_ERROR(ranker.Feed(encoded_routing_));
   std::vector<RankedList> lists;
   const uint32_t count = std::min(routing_->list_count(), kMaxRankedLists);
-  IVFREMOTE_RETURN_IF_ERROR(ranker.Rank(ProbeRule(), count, &lists));
+  IVFREMOTE_RETURN_IF_ERROR(ranker.Rank(ProbeRule(), count, kAnyStop, &lists));
   Rank(lists, query, &fixed_.emplace_back());
   if (options_.metric == Metric::kInnerProduct) return Status::Ok();
-  IVFREMOTE_RETURN_IF_ERROR(ranker.Rank(kAdaptiveRule, count, &lists));
+  IVFREMOTE_RETURN_IF_ERROR(ranker.Rank(kAdaptiveRule, count, kAnyStop, &lists));
   Rank(lists, query, &adaptive_.emplace_back());
   return Status::Ok();
 }

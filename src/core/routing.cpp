@@ -43,6 +43,9 @@ void Take(const std::byte** from, size_t count, std::vector<T>* values) {
   *from += count * sizeof(T);
 }
 
+// The logarithm of a ratio of scores counts as no more: the best score may be 0.
+constexpr double kMaxLogRatio = 20;
+
 float ToFloat(double value) { return static_cast<float>(std::clamp<double>(value, -FLT_MAX, FLT_MAX)); }
 
 }  // namespace
@@ -228,30 +231,37 @@ std::vector<double> ListRanker::Scores(const ProbeRule& rule) const {
   return scores;
 }
 
-Status ListRanker::Rank(const ProbeRule& rule, uint32_t count, std::vector<RankedList>* lists) {
+Status ListRanker::Rank(const ProbeRule& rule, uint32_t count, float max_stop, std::vector<RankedList>* lists) {
   if (position_ == 0 || position_ != header_.EncodedBytes()) return Status::Corrupt("routing is cut off");
   const std::vector<double> scores = Scores(rule);
-  std::vector<uint32_t> order(header_.list_count);
-  std::iota(order.begin(), order.end(), 0u);
-  count = std::min(count, header_.list_count);
-  const auto before = [&](uint32_t a, uint32_t b) { return scores[a] != scores[b] ? scores[a] < scores[b] : a < b; };
-  if (count < order.size()) std::nth_element(order.begin(), order.begin() + count, order.end(), before);
-  std::sort(order.begin(), order.begin() + count, before);
-
   const double ratio_weight = metric_ == Metric::kInnerProduct ? 0 : rule.ratio_weight;
   // A query on the centroid of rows that are all equal would be infinitely far, relatively, from every other list.
   double floor = 0;
   for (const float radius : radii_) floor += double{radius} * radius;
   floor *= rule.radius_weight / static_cast<double>(radii_.size());
-  constexpr double kMaxLogRatio = 20;
+  const double best = std::max(*std::min_element(scores.begin(), scores.end()), floor);
+  // Most lists are too far for the threshold whatever their rank, and need not be sorted.
+  const double farthest = ratio_weight > 0 && max_stop < ratio_weight * kMaxLogRatio
+                              ? best * std::exp(max_stop / ratio_weight) * (1 + 1e-6)
+                              : std::numeric_limits<double>::infinity();
+  std::vector<uint32_t> order;
+  order.reserve(scores.size());
+  for (uint32_t i = 0; i < scores.size(); ++i)
+    if (scores[i] <= farthest || farthest <= floor) order.push_back(i);
+  const auto before = [&](uint32_t a, uint32_t b) { return scores[a] != scores[b] ? scores[a] < scores[b] : a < b; };
+  count = std::min(count, static_cast<uint32_t>(order.size()));
+  if (count < order.size()) std::nth_element(order.begin(), order.begin() + count, order.end(), before);
+  std::sort(order.begin(), order.begin() + count, before);
+
   lists->clear();
   lists->reserve(count);
   for (uint32_t j = 0; j < count; ++j) {
     double stop = std::log1p(j);
     if (ratio_weight > 0) {
-      const double ratio = std::max(scores[order[j]], floor) / std::max(scores[order[0]], floor);
+      const double ratio = std::max(scores[order[j]], floor) / best;
       stop += ratio_weight * (ratio >= 1 ? std::min(std::log(ratio), kMaxLogRatio) : 0);
     }
+    if (j > 0 && static_cast<float>(stop) > max_stop) break;
     lists->push_back({order[j], static_cast<float>(stop)});
   }
   return Status::Ok();

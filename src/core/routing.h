@@ -10,6 +10,7 @@
 //   | group centroids [groups x d] | centroids [lists x d]
 #pragma once
 
+#include <limits>
 #include <vector>
 
 #include "core/status.h"
@@ -75,6 +76,8 @@ struct ProbeRule {
 };
 inline constexpr ProbeRule kAdaptiveRule{0.3f, 4.0f};
 
+inline constexpr float kAnyStop = std::numeric_limits<float>::infinity();
+
 struct RankedList {
   uint32_t list;
   float stop;
@@ -97,8 +100,9 @@ class ListRanker {
   Status NearestGroups(uint32_t count, std::vector<RoutingRange>* ranges);
   Status FeedCentroids(const RoutingRange& range, Bytes bytes);
 
-  // After all bytes: the best `count` lists (all, if there are fewer), best first; ties by list number.
-  Status Rank(const ProbeRule& rule, uint32_t count, std::vector<RankedList>* lists);
+  // After all bytes: the best `count` lists (all, if there are fewer), best first; ties by list number. Of these only the
+  // ones with stop values up to `max_stop`, but always the best.
+  Status Rank(const ProbeRule& rule, uint32_t count, float max_stop, std::vector<RankedList>* lists);
 
   const std::vector<float>& mean() const { return mean_; }
 

@@ -59,8 +59,7 @@ Ranked RankLists(const IndexSearch* search, const float* query) {
   ranked.mean = static_cast<float*>(palloc(meta.dimensions * sizeof(float)));
   CallCore([&] {
     std::vector<RankedList> best;
-    IVFREMOTE_RETURN_IF_ERROR((*ranker)->Rank(setting.rule, setting.max_lists, &best));
-    while (best.size() > 1 && best.back().stop > setting.stop) best.pop_back();
+    IVFREMOTE_RETURN_IF_ERROR((*ranker)->Rank(setting.rule, setting.max_lists, setting.stop, &best));
     for (size_t i = 0; i < best.size(); ++i) numbers[i] = best[i].list;
     std::sort(numbers, numbers + best.size());
     ranked.lists.count = static_cast<uint32_t>(best.size());

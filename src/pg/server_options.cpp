@@ -186,8 +186,8 @@ uint64_t GapBytes(List* options) {
   // Ranges are read side by side, so extra bytes in one cost less than their time: at a sixteenth of a request's
   // latency, 94 kB with the defaults for S3, a query needs half of the requests for half more bytes.
   constexpr double kShareOfLatency = 1.0 / 16;
-  // Of a local file system: a read costs some 10 us.
-  constexpr double kMinBytes = 32 << 10;
+  // Of a local file system: a read costs about 1 us, in which 8 kB are copied.
+  constexpr double kMinBytes = 8 << 10;
   constexpr double kMaxBytes = 512 << 10;
   const char* bandwidth = FindOption(options, "bandwidth");
   const double bytes_per_ms = (bandwidth == nullptr ? kBandwidth : strtod(bandwidth, nullptr)) * 1000;

@@ -140,14 +140,14 @@ bool Rank(Bytes bytes, Metric metric, const std::vector<float>& query, size_t pi
     if (!status.ok()) return RequireRefusal(status), false;
   }
   std::vector<RankedList> ranked;
-  const Status status = ranker.Rank(kAdaptiveRule, ~0u, &ranked);
+  const Status status = ranker.Rank(kAdaptiveRule, ~0u, kAnyStop, &ranked);
   uint32_t nearest = ~0u;
   const Status nearest_status = ranker.Nearest(&nearest);
   REQUIRE(status.ok() == nearest_status.ok());
   if (!status.ok()) return RequireRefusal(status), false;
   for (const RankedList& list : ranked) lists->push_back(list.list);
   REQUIRE(nearest < lists->size());
-  REQUIRE(ranker.Rank(ProbeRule(), 2, &ranked).ok());
+  REQUIRE(ranker.Rank(ProbeRule(), 2, kAnyStop, &ranked).ok());
   REQUIRE(ranked.size() == std::min<size_t>(2, lists->size()));
   for (size_t j = 0; j < ranked.size(); ++j) REQUIRE(ranked[j].stop == static_cast<float>(std::log1p(j)));
   return true;

@@ -122,7 +122,7 @@ class CalibrationTest : public testing::Test {
       ListRanker ranker(metric_, query.data(), kDimensions);
       EXPECT_OK(ranker.Feed(encoded));
       std::vector<RankedList> ranked;
-      EXPECT_OK(ranker.Rank(curve.rule, ~0u, &ranked));
+      EXPECT_OK(ranker.Rank(curve.rule, ~0u, kAnyStop, &ranked));
       std::set<uint32_t> probed;
       for (const RankedList& list : ranked)
         if (list.stop <= point.stop) probed.insert(list.list);

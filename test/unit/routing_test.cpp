@@ -230,7 +230,7 @@ const Cut kPages{"pages", {kPayloadBytes}};
 // The best `count` lists by distance alone.
 Status Best(ListRanker* ranker, uint32_t count, std::vector<uint32_t>* lists) {
   std::vector<RankedList> ranked;
-  IVFREMOTE_RETURN_IF_ERROR(ranker->Rank(ProbeRule(), count, &ranked));
+  IVFREMOTE_RETURN_IF_ERROR(ranker->Rank(ProbeRule(), count, kAnyStop, &ranked));
   lists->clear();
   for (const RankedList& list : ranked) lists->push_back(list.list);
   return Status::Ok();
@@ -419,7 +419,7 @@ TEST_F(RankingTest, StopValuesOfDistanceAlone) {
     ListRanker ranker(metric, query.data(), 20);
     ASSERT_OK(ranker.Feed(routing.Encode()));
     std::vector<RankedList> lists;
-    ASSERT_OK(ranker.Rank({0, 0}, 60, &lists));
+    ASSERT_OK(ranker.Rank({0, 0}, 60, kAnyStop, &lists));
     const std::vector<uint32_t> expected = BruteForce(routing, query, false);
     for (size_t j = 0; j < 60; ++j) {
       EXPECT_EQ(lists[j].list, expected[j]);
@@ -453,7 +453,7 @@ TEST_F(RankingTest, AdaptiveRuleByDefinition) {
         for (float radius : routing.radii) floor += rule.radius_weight * radius * radius / 60;
         for (uint32_t count : {1u, 7u, 60u, 1000u}) {
           std::vector<RankedList> lists;
-          ASSERT_OK(ranker.Rank(rule, count, &lists));
+          ASSERT_OK(ranker.Rank(rule, count, kAnyStop, &lists));
           ASSERT_EQ(lists.size(), std::min(count, 60u));
           for (size_t j = 0; j < lists.size(); ++j) {
             EXPECT_EQ(lists[j].list, scores[j].second);
@@ -462,6 +462,14 @@ TEST_F(RankingTest, AdaptiveRuleByDefinition) {
           }
           const std::vector<float> stops = StopsOf(lists);
           EXPECT_TRUE(std::is_sorted(stops.begin(), stops.end()));
+          // A threshold leaves the lists up to it, and the best in any case.
+          for (const float stop : {0.0f, stops[stops.size() / 2], 3.0f, stops.back()}) {
+            std::vector<RankedList> near;
+            ASSERT_OK(ranker.Rank(rule, count, stop, &near));
+            const auto end = std::upper_bound(stops.begin(), stops.end(), stop);
+            ASSERT_EQ(near.size(), std::max<size_t>(1, static_cast<size_t>(end - stops.begin())));
+            for (size_t j = 0; j < near.size(); ++j) EXPECT_EQ(near[j].list, lists[j].list);
+          }
         }
       }
 }
@@ -472,7 +480,7 @@ TEST_F(RankingTest, AdaptiveStopsByHand) {
   ListRanker ranker(Metric::kL2, &query, 1);
   ASSERT_OK(ranker.Feed(routing_.Encode()));
   std::vector<RankedList> lists;
-  ASSERT_OK(ranker.Rank(kAdaptiveRule, 4, &lists));
+  ASSERT_OK(ranker.Rank(kAdaptiveRule, 4, kAnyStop, &lists));
   const double scores[] = {0.3, 9.3, 16.3, 400.3};
   for (size_t j = 0; j < 4; ++j) {
     EXPECT_EQ(lists[j].list, j);
@@ -482,9 +490,9 @@ TEST_F(RankingTest, AdaptiveStopsByHand) {
   Lists({2, -2.1f}, {3, 0});
   ListRanker wide(Metric::kL2, &query, 1);
   ASSERT_OK(wide.Feed(routing_.Encode()));
-  ASSERT_OK(wide.Rank({0, 0}, 2, &lists));
+  ASSERT_OK(wide.Rank({0, 0}, 2, kAnyStop, &lists));
   EXPECT_EQ(lists[0].list, 0u);
-  ASSERT_OK(wide.Rank(kAdaptiveRule, 2, &lists));
+  ASSERT_OK(wide.Rank(kAdaptiveRule, 2, kAnyStop, &lists));
   EXPECT_EQ(lists[0].list, 1u);
 }
 
@@ -495,7 +503,7 @@ TEST_F(RankingTest, QueryOnACentroidOfEqualRows) {
   ListRanker ranker(Metric::kL2, &query, 1);
   ASSERT_OK(ranker.Feed(routing_.Encode()));
   std::vector<RankedList> lists;
-  ASSERT_OK(ranker.Rank(kAdaptiveRule, 4, &lists));
+  ASSERT_OK(ranker.Rank(kAdaptiveRule, 4, kAnyStop, &lists));
   EXPECT_EQ(lists[0].stop, 0);
   EXPECT_FLOAT_EQ(lists[1].stop, std::log(2.0f)) << "the other list at distance 0";
   for (size_t j = 2; j < 4; ++j) {
@@ -506,7 +514,7 @@ TEST_F(RankingTest, QueryOnACentroidOfEqualRows) {
   Lists({1, 1.5f, 5, 7}, {0, 1, 1, 1});
   ListRanker floored(Metric::kL2, &query, 1);
   ASSERT_OK(floored.Feed(routing_.Encode()));
-  ASSERT_OK(floored.Rank(kAdaptiveRule, 4, &lists));
+  ASSERT_OK(floored.Rank(kAdaptiveRule, 4, kAnyStop, &lists));
   EXPECT_NEAR(lists[1].stop, std::log(2.0) + 4 * std::log(0.55 / 0.225), 1e-4);
 }
 
@@ -518,8 +526,8 @@ TEST_F(RankingTest, InnerProductHasNoRule) {
   ASSERT_OK(ranker.Feed(routing.Encode()));
   std::vector<RankedList> plain;
   std::vector<RankedList> adaptive;
-  ASSERT_OK(ranker.Rank({0, 0}, 60, &plain));
-  ASSERT_OK(ranker.Rank(kAdaptiveRule, 60, &adaptive));
+  ASSERT_OK(ranker.Rank({0, 0}, 60, kAnyStop, &plain));
+  ASSERT_OK(ranker.Rank(kAdaptiveRule, 60, kAnyStop, &adaptive));
   for (size_t j = 0; j < 60; ++j) {
     EXPECT_EQ(plain[j].list, adaptive[j].list);
     EXPECT_EQ(plain[j].stop, adaptive[j].stop);
@@ -532,7 +540,7 @@ TEST_F(RankingTest, HugeScoresHaveFiniteStops) {
   ListRanker ranker(Metric::kL2, &query, 1);
   ASSERT_OK(ranker.Feed(routing_.Encode()));
   std::vector<RankedList> lists;
-  ASSERT_OK(ranker.Rank(kAdaptiveRule, 4, &lists));
+  ASSERT_OK(ranker.Rank(kAdaptiveRule, 4, kAnyStop, &lists));
   EXPECT_EQ(lists[0].list, 1u);
   for (const RankedList& list : lists) EXPECT_TRUE(std::isfinite(list.stop) && list.stop >= 0);
 }

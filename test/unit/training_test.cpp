@@ -268,7 +268,7 @@ TEST(Training, FewProbesFindTheNeighbours) {
       ListRanker ranker(Metric::kL2, &queries[q * d], d);
       ASSERT_OK(ranker.Feed(routing.Encode()));
       std::vector<RankedList> probes;
-      ASSERT_OK(ranker.Rank(ProbeRule(), 4, &probes));
+      ASSERT_OK(ranker.Rank(ProbeRule(), 4, kAnyStop, &probes));
       for (size_t k = 0; k < 10; ++k)
         found += std::count_if(probes.begin(), probes.end(), [&](const RankedList& probe) {
                    return probe.list == list_of[neighbours[k].second];
