@@ -1,5 +1,7 @@
 #include "core/fetch_plan.h"
 
+#include <algorithm>
+
 namespace ivfremote {
 
 std::vector<PlannedRange> PlanRanges(const std::vector<BlockEntry>& blocks, const FetchPlanOptions& options) {
@@ -11,10 +13,11 @@ std::vector<PlannedRange> PlanRanges(const std::vector<BlockEntry>& blocks, cons
     if (!ranges.empty()) {
       PlannedRange& last = ranges.back();
       const uint64_t end = last.offset + last.length;
-      const uint64_t joined = block.offset + block.length - last.offset;
+      // A damaged directory may have blocks that overlap: the range never shrinks below those it has.
+      const uint64_t joined = std::max(end, block.offset + block.length) - last.offset;
       const bool same_part =
           options.part_bytes == 0 || last.offset / options.part_bytes == block.offset / options.part_bytes;
-      if (same_part && (whole || block.offset - end <= options.max_gap_bytes) && joined <= options.max_range_bytes) {
+      if (same_part && (whole || block.offset <= end + options.max_gap_bytes) && joined <= options.max_range_bytes) {
         last.length = static_cast<uint32_t>(joined);
         ++last.block_count;
         continue;

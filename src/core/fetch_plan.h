@@ -25,7 +25,8 @@ struct PlannedRange {
   uint32_t block_count = 0;
 };
 
-// `blocks` are sorted by offset and do not overlap. Every block lies in exactly one range.
+// `blocks` are sorted by offset. Every block lies in exactly one range, as a whole; they should not overlap, but a damaged
+// directory's may.
 std::vector<PlannedRange> PlanRanges(const std::vector<BlockEntry>& blocks, const FetchPlanOptions& options);
 
 }  // namespace ivfremote

@@ -33,11 +33,21 @@ void CheckScan(IndexScanDesc scan) {
                     errmsg("non-MVCC snapshots are not supported with ivfremote")));
 }
 
+// Through the wall: ordering the next candidates takes memory, and there may be none.
+bool NextOf(Search* search, Candidate* candidate) {
+  bool found = false;
+  CallCore([&] {
+    found = search->Next(candidate);
+    return Status::Ok();
+  });
+  return found;
+}
+
 // The next candidate that has not died since its segment was written.
 bool NextLive(void* argument, Candidate* candidate) {
   auto* state = static_cast<Scan*>(argument);
-  Search& search = **state->search.search;
-  while (search.Next(candidate)) {
+  Search* search = state->search.search->object;
+  while (NextOf(search, candidate)) {
     if (candidate->segment == Candidate::kPending || TidMapHas(&state->tid_maps[candidate->segment], candidate->tid()))
       return true;
     // There may be many dead ones in a row.

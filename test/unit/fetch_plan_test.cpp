@@ -57,6 +57,14 @@ TEST(FetchPlan, GapUpToTheLimitIsReadAlong) {
   EXPECT_EQ(Plan({{0, 64}, {165, 64}}, Options(100, 1000)), (Ranges{{0, 64, 0, 1}, {165, 64, 1, 1}}));
 }
 
+// Only a damaged directory has such blocks.
+TEST(FetchPlan, OverlappingBlocksStayInsideTheirRange) {
+  FetchPlanOptions whole = Options(100, 10000);
+  whole.whole_bytes = 500;
+  EXPECT_EQ(Plan({{0, 1000}, {64, 64}}, whole), (Ranges{{0, 1000, 0, 2}}));
+  EXPECT_EQ(Plan({{0, 1000}, {0, 64}, {64, 1000}}, Options(0, 10000)), (Ranges{{0, 1064, 0, 3}}));
+}
+
 TEST(FetchPlan, BlocksOfASmallSegmentAreReadAtOnce) {
   FetchPlanOptions options = Options(0, 1000);
   options.whole_bytes = 228;
