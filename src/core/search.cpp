@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "core/range_text.h"
 
@@ -103,7 +104,8 @@ Status Search::StepWave(Clock::time_point deadline) {
       failure = completion.status;
       continue;
     }
-    IVFREMOTE_RETURN_IF_ERROR(TakeRange(request.segment, request.range, std::move(completion.buffer)));
+    IVFREMOTE_RETURN_IF_ERROR(TakeRange(request.segment, request.range, completion.buffer));
+    completion.buffer = RangeBuffer();
     request.done = true;
   }
   if (outstanding_ == 0) wave_.reset();
@@ -125,9 +127,9 @@ std::byte* Search::BufferFor(uint16_t number, size_t range) {
   return page_buffer_.data();
 }
 
-Status Search::Deliver(uint16_t number, size_t range) { return TakeRange(number, range, std::move(page_buffer_)); }
+Status Search::Deliver(uint16_t number, size_t range) { return TakeRange(number, range, page_buffer_); }
 
-Status Search::TakeRange(uint16_t number, size_t range_number, RangeBuffer buffer) {
+Status Search::TakeRange(uint16_t number, size_t range_number, const RangeBuffer& buffer) {
   const Clock::time_point start = Clock::now();
   const Segment& segment = segments_[number];
   const PlannedRange& range = segment.ranges[range_number];
@@ -142,8 +144,6 @@ Status Search::TakeRange(uint16_t number, size_t range_number, RangeBuffer buffe
     statistics_.bytes_used += entry.length;
     ++statistics_.blocks;
   }
-  // Rows that come up later are named by the TIDs in here.
-  if (!exact()) kept_.push_back(std::move(buffer));
   statistics_.score_time += Clock::now() - start;
   return Status::Ok();
 }
@@ -166,7 +166,8 @@ void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segme
   const size_t first = bounds_.size();
   bounds_.resize(first + rows.rows);
   code_scorer_->Score(rows, &bounds_[first]);
-  scored_.push_back({static_cast<uint32_t>(first), segment, tids});
+  tids_.insert(tids_.end(), tids, tids + size_t{rows.rows} * kTidBytes);
+  scored_.push_back({static_cast<uint32_t>(first), segment});
 }
 
 Status Search::AddPending(Tid tid, uint32_t list, const std::byte* row) {
@@ -189,7 +190,7 @@ Status Search::AddPending(Tid tid, uint32_t list, const std::byte* row) {
 void Search::ScorePending() {
   const Clock::time_point start = Clock::now();
   for (uint32_t position = 0; position < pending_.size(); ++position) {
-    const PendingRows& pending = pending_[position];
+    const PendingRows pending = std::exchange(pending_[position], {});
     const auto count = static_cast<uint32_t>(pending.tids.size() / kTidBytes);
     if (count == 0) continue;
     RangeBuffer rows(CodedRowsBytes(options_.format, count));
@@ -242,7 +243,7 @@ bool Search::NextOfAll(Candidate* candidate) {
   const auto rows = std::upper_bound(scored_.begin(), scored_.end(), row, [](uint32_t value, const ScoredRows& block) {
                       return value < block.first_row;
                     }) - 1;
-  const Tid tid = LoadTid(rows->tids + size_t{row - rows->first_row} * kTidBytes);
+  const Tid tid = LoadTid(&tids_[size_t{row} * kTidBytes]);
   *candidate = {InOperatorUnit(bound), tid.block, tid.offset, rows->segment};
   return true;
 }

@@ -131,11 +131,10 @@ class Search {
     bool done;
     RangeRequest sent;
   };
-  // Coded rows scored together: bounds_[first_row] on, TIDs where they were delivered.
+  // Coded rows scored together: numbers from first_row on.
   struct ScoredRows {
     uint32_t first_row;
     uint16_t segment;
-    const std::byte* tids;  // kTidBytes each
   };
   // Coded pending rows of one list.
   struct PendingRows {
@@ -145,7 +144,7 @@ class Search {
 
   void ListRequests();
   std::string Describe(const Segment& segment, const BlockEntry& block) const;
-  Status TakeRange(uint16_t number, size_t range, RangeBuffer buffer);
+  Status TakeRange(uint16_t number, size_t range, const RangeBuffer& buffer);
   Status ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& block);
   void ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids);
   void AddExact(double distance, Tid tid, uint16_t segment) {
@@ -176,10 +175,10 @@ class Search {
   std::unique_ptr<QueryCoder> coder_;
   std::unique_ptr<CodeScorer> code_scorer_;
   std::vector<float> residual_;
-  std::vector<RangeBuffer> kept_;  // what ScoredRows point into
   std::vector<PendingRows> pending_;  // by position in lists_
   std::vector<ScoredRows> scored_;
-  std::vector<float> bounds_;
+  std::vector<float> bounds_;     // by row number
+  std::vector<std::byte> tids_;   // the same, kTidBytes each
   BoundQueue queue_;
 
   // Rows of spilled segments given already: the second copy is left out.
