@@ -14,7 +14,10 @@ std::vector<PlannedRange> PlanRanges(const std::vector<BlockEntry>& blocks, cons
       const uint64_t joined = block.offset + block.length - last.offset;
       const bool same_part =
           options.part_bytes == 0 || last.offset / options.part_bytes == block.offset / options.part_bytes;
-      if (same_part && (whole || block.offset - end <= options.max_gap_bytes) && joined <= options.max_range_bytes) {
+      // A damaged directory may have blocks that overlap: such a range would end before its longest block.
+      const bool after = block.offset >= end;
+      const bool near = whole || block.offset - end <= options.max_gap_bytes;
+      if (same_part && after && near && joined <= options.max_range_bytes) {
         last.length = static_cast<uint32_t>(joined);
         ++last.block_count;
         continue;

@@ -25,7 +25,7 @@ struct PlannedRange {
   uint32_t block_count = 0;
 };
 
-// `blocks` are sorted by offset and do not overlap. Every block lies in exactly one range.
+// `blocks` are sorted by offset. Every block lies in exactly one range; one that overlaps the block before starts its own.
 std::vector<PlannedRange> PlanRanges(const std::vector<BlockEntry>& blocks, const FetchPlanOptions& options);
 
 }  // namespace ivfremote

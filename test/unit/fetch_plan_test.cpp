@@ -64,6 +64,19 @@ TEST(FetchPlan, BlocksOfASmallSegmentAreReadAtOnce) {
   EXPECT_EQ(Plan({{0, 64}, {165, 64}}, options), (Ranges{{0, 64, 0, 1}, {165, 64, 1, 1}}));
   options.part_bytes = 100;
   EXPECT_EQ(Plan({{0, 64}, {164, 64}}, options), (Ranges{{0, 64, 0, 1}, {164, 64, 1, 1}}));
+  options.part_bytes = 0;
+  options.max_range_bytes = 227;
+  EXPECT_EQ(Plan({{0, 64}, {164, 64}}, options), (Ranges{{0, 64, 0, 1}, {164, 64, 1, 1}}));
+}
+
+// A directory that is damaged may say so.
+TEST(FetchPlan, OverlappingBlocksAreReadApart) {
+  FetchPlanOptions options = Options(1000, 1000);
+  for (uint64_t whole_bytes : {0, 1000}) {
+    options.whole_bytes = whole_bytes;
+    EXPECT_EQ(Plan({{0, 500}, {64, 64}, {192, 64}}, options), (Ranges{{0, 500, 0, 1}, {64, 192, 1, 2}}));
+    EXPECT_EQ(Plan({{64, 64}, {64, 64}}, options), (Ranges{{64, 64, 0, 1}, {64, 64, 1, 1}}));
+  }
 }
 
 TEST(FetchPlan, RangeGrowsUpToTheLimit) {
