@@ -142,8 +142,6 @@ Status Search::TakeRange(uint16_t number, size_t range_number, RangeBuffer buffe
     statistics_.bytes_used += entry.length;
     ++statistics_.blocks;
   }
-  // Rows that come up later are named by the TIDs in here.
-  if (!exact()) kept_.push_back(std::move(buffer));
   statistics_.score_time += Clock::now() - start;
   return Status::Ok();
 }
@@ -166,7 +164,8 @@ void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segme
   const size_t first = bounds_.size();
   bounds_.resize(first + rows.rows);
   code_scorer_->Score(rows, &bounds_[first]);
-  scored_.push_back({static_cast<uint32_t>(first), segment, tids});
+  tids_.insert(tids_.end(), tids, tids + size_t{rows.rows} * kTidBytes);
+  scored_.push_back({static_cast<uint32_t>(first), segment});
 }
 
 Status Search::AddPending(Tid tid, uint32_t list, const std::byte* row) {
@@ -242,7 +241,7 @@ bool Search::NextOfAll(Candidate* candidate) {
   const auto rows = std::upper_bound(scored_.begin(), scored_.end(), row, [](uint32_t value, const ScoredRows& block) {
                       return value < block.first_row;
                     }) - 1;
-  const Tid tid = LoadTid(rows->tids + size_t{row - rows->first_row} * kTidBytes);
+  const Tid tid = LoadTid(&tids_[size_t{row} * kTidBytes]);
   *candidate = {InOperatorUnit(bound), tid.block, tid.offset, rows->segment};
   return true;
 }

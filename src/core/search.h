@@ -131,11 +131,10 @@ class Search {
     bool done;
     RangeRequest sent;
   };
-  // Coded rows scored together: bounds_[first_row] on, TIDs where they were delivered.
+  // Coded rows scored together: bounds_[first_row] on.
   struct ScoredRows {
     uint32_t first_row;
     uint16_t segment;
-    const std::byte* tids;  // kTidBytes each
   };
   // Coded pending rows of one list.
   struct PendingRows {
@@ -176,10 +175,10 @@ class Search {
   std::unique_ptr<QueryCoder> coder_;
   std::unique_ptr<CodeScorer> code_scorer_;
   std::vector<float> residual_;
-  std::vector<RangeBuffer> kept_;  // what ScoredRows point into
   std::vector<PendingRows> pending_;  // by position in lists_
   std::vector<ScoredRows> scored_;
   std::vector<float> bounds_;
+  std::vector<std::byte> tids_;  // of the same rows, kTidBytes each: all that is kept of a block
   BoundQueue queue_;
 
   // Rows of spilled segments given already: the second copy is left out.
