@@ -6,6 +6,7 @@
 #include <cassert>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "core/coding.h"
 #include "core/distance.h"
@@ -28,6 +29,9 @@ constexpr size_t kBatchRows = 128;
 constexpr uint32_t kMaxRankedLists = 8192;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+// Whether query `i` of `count` is one of `wanted` that lie evenly among them: queries may come in the order of the table.
+bool IsOneOf(size_t wanted, size_t i, size_t count) { return (i + 1) * wanted / count > i * wanted / count; }
+
 }  // namespace
 
 uint32_t CalibrationQueries(double rows, uint32_t dimensions) {
@@ -44,7 +48,7 @@ Calibration::Calibration(const CalibrationOptions& options, const Routing* routi
   list_rows_.resize(routing->list_count());
   for (size_t i = 0; i < queries_.size(); ++i) {
     Query& query = queries_[i];
-    query.capacity = i < kDeepQueries ? kCurveNeighbours[kLevels - 1] : kManyNeighbours;
+    query.capacity = IsOneOf(kDeepQueries, i, queries_.size()) ? kCurveNeighbours[kLevels - 1] : kManyNeighbours;
     query.capacity = std::max<size_t>(query.capacity, options.k);
     float* vector = &centred_[i * d];
     if (options.metric == Metric::kInnerProduct) {
@@ -99,7 +103,8 @@ void Calibration::Offer(Query* query, const Neighbour& neighbour, const std::byt
   }
   std::push_heap(query->neighbours.begin(), query->neighbours.end());
 
-  if (!options_.format.coded() || query - queries_.data() >= static_cast<ptrdiff_t>(kLossQueries)) return;
+  const auto number = static_cast<size_t>(query - queries_.data());
+  if (!options_.format.coded() || !IsOneOf(kLossQueries, number, queries_.size())) return;
   auto& nearest = query->nearest;
   if (nearest.size() == kLossNeighbours) {
     if (neighbour.score >= nearest.front().score) return;
@@ -184,11 +189,11 @@ double Calibration::MeasureBoundLoss() const {
   std::vector<std::byte> group(GroupBytes(padded, bits, 1) + RangeBuffer::kSlack);
   size_t seen = 0;
   size_t lost = 0;
-  for (size_t i = 0; i < std::min(queries_.size(), kLossQueries); ++i) {
+  for (size_t i = 0; i < queries_.size(); ++i) {
     const Query& query = queries_[i];
     if (query.nearest.size() < kLossNeighbours) continue;
     QueryCoder coder(options_.metric, &raw_[i * d], d, options_.rotation_seed, mean);
-    const double farthest = query.nearest.front().score + query.score_offset;
+    const double limit = NearestOf(i, kLossNeighbours).limit;
     for (const CodedNeighbour& neighbour : query.nearest) {
       scorer.SetQuery(coder.Residual(&routing_->centroids[size_t{neighbour.list} * d], y.data()));
       const auto factors = Load<CodeFactors>(neighbour.row.data());
@@ -196,8 +201,7 @@ double Calibration::MeasureBoundLoss() const {
       float bound;
       scorer.Score({1, &factors.a, &factors.s, &factors.e, group.data()}, &bound);
       ++seen;
-      // Scores are float32 products: equal up to their rounding is not beyond.
-      if (bound > farthest + 1e-4 * std::abs(farthest)) ++lost;
+      if (bound > limit) ++lost;
     }
   }
   return seen == 0 ? 0 : static_cast<double>(lost) / static_cast<double>(seen);
@@ -226,6 +230,8 @@ CurvePoint Calibration::Solve(const std::vector<Ranking>& rankings, size_t level
     const double variance = std::max(0.0, squares / queries - mean * mean);
     return mean - std::sqrt(variance / queries) >= wanted;
   };
+  // Only so many lists have been ranked.
+  const double all_rows = std::accumulate(list_rows_.begin(), list_rows_.end(), 0.0);
   float high = 0;
   for (const Ranking& ranking : rankings)
     for (const float stop : ranking.found_at[level])
@@ -239,12 +245,13 @@ CurvePoint Calibration::Solve(const std::vector<Ranking>& rankings, size_t level
     }
     point.stop = high;
   }
+  const bool all = std::isinf(point.stop);
   double lists = 0;
   double rows = 0;
   for (const Ranking& ranking : rankings) {
     const size_t probed = std::max<size_t>(count_up_to(ranking.stops, point.stop), 1);
-    lists += static_cast<double>(std::isinf(point.stop) ? routing_->list_count() : probed);
-    rows += ranking.rows[probed - 1];
+    lists += static_cast<double>(all ? routing_->list_count() : probed);
+    rows += all ? all_rows : ranking.rows[probed - 1];
   }
   const auto queries = static_cast<double>(rankings.size());
   point.lists = static_cast<float>(lists / queries);

@@ -216,5 +216,69 @@ TEST(Assignment, EmptyBatch) {
   EXPECT_EQ(assigner.Radii(), std::vector<float>(20, 0.0f));
 }
 
+Routing OfLists(std::vector<float> centroids, uint32_t dimensions) {
+  Routing routing;
+  routing.dimensions = dimensions;
+  routing.mean.assign(dimensions, 0.0f);
+  routing.radii.resize(centroids.size() / dimensions);
+  routing.group_first = {0, routing.list_count()};
+  routing.group_centroids.assign(dimensions, 0.0f);
+  routing.centroids = std::move(centroids);
+  return routing;
+}
+
+// The next nearest list lies beyond the row, so its residual points the other way along the same line.
+TEST(SecondList, PointsAnotherWay) {
+  const Routing routing = OfLists({0, 0, 2.1f, 0, 1, 1.3f}, 2);
+  Assigner assigner(&routing);
+  std::vector<float> rows = {1, 0, 0, 0};  // the second one is on its centroid
+  uint32_t lists[2];
+  uint32_t second_lists[2];
+  assigner.AssignTwo(rows.data(), 2, lists, second_lists);
+  EXPECT_EQ(lists[0], 0u);
+  EXPECT_EQ(second_lists[0], 2u);
+  EXPECT_EQ(lists[1], 0u);
+  EXPECT_EQ(second_lists[1], 2u);
+  EXPECT_EQ(assigner.Radii()[0], std::sqrt(0.5f)) << "second lists don't count";
+}
+
+TEST(SecondList, OfOneList) {
+  const Routing routing = OfLists({1, 2}, 2);
+  Assigner assigner(&routing);
+  std::vector<float> rows = {5, 5};
+  uint32_t list;
+  uint32_t second_list;
+  assigner.AssignTwo(rows.data(), 1, &list, &second_list);
+  EXPECT_EQ(list, 0u);
+  EXPECT_EQ(second_list, 0u);
+}
+
+// By definition, where there are no more lists than candidates.
+TEST(SecondList, EqualsBruteForce) {
+  Random random(66);
+  const Routing routing = RandomRouting(random, 20, Assigner::kSecondCandidates, 4);
+  const std::vector<float> rows = RowsNear(random, routing, 300, 0.8f);
+  Assigner assigner(&routing);
+  std::vector<uint32_t> lists(300);
+  std::vector<uint32_t> second_lists(300);
+  std::vector<float> work = rows;
+  assigner.AssignTwo(work.data(), 300, lists.data(), second_lists.data());
+  for (size_t i = 0; i < 300; ++i) {
+    const float* row = &work[i * 20];
+    const auto loss = [&](uint32_t list) {
+      double along = 0;
+      for (size_t j = 0; j < 20; ++j)
+        along += (row[j] - double{routing.centroids[list * 20 + j]}) *
+                 (row[j] - double{routing.centroids[lists[i] * 20 + j]});
+      return Distance(routing, &rows[i * 20], list) + along * along / Distance(routing, &rows[i * 20], lists[i]);
+    };
+    ASSERT_NE(second_lists[i], lists[i]);
+    for (uint32_t list = 0; list < routing.list_count(); ++list) {
+      if (list == lists[i]) continue;
+      ASSERT_GE(loss(list), loss(second_lists[i]) - 1e-4);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace ivfremote

@@ -98,7 +98,8 @@ class CalibrationTest : public testing::Test {
         coder.Encode(rows_[first + i].data(), &routing_.centroids[list_of_[first + i] * kDimensions], &codes[i * format_.RowBytes()]);
         row_tids.push_back(TidOf(first + i));
       }
-      calibration.Add(&centred_[first * kDimensions], n, &list_of_[first], nullptr, row_tids.data(), codes.data());
+      calibration.Add(&centred_[first * kDimensions], n, &list_of_[first],
+                      second_list_of_.empty() ? nullptr : &second_list_of_[first], row_tids.data(), codes.data());
     }
     for (bool done = false; !done;) EXPECT_OK(calibration.Step(Later(), &done));
     RecallCurve curve = calibration.TakeCurve();
@@ -151,6 +152,7 @@ class CalibrationTest : public testing::Test {
   std::vector<std::vector<float>> held_out_;
   std::vector<float> centred_;
   std::vector<uint32_t> list_of_;
+  std::vector<uint32_t> second_list_of_;  // empty: none
   double lists_probed_ = 0;  // mean of the last Recall
 };
 
@@ -256,6 +258,51 @@ TEST_F(CalibrationTest, AllRowsEqual) {
     }
 }
 
+// A table in some order: a dense cloud of one list first, then one of many lists.
+TEST_F(CalibrationTest, QueriesForManyNeighboursLieAllOverTheTable) {
+  constexpr uint32_t kLists = 40;
+  std::vector<std::vector<float>> centres(kLists, std::vector<float>(kDimensions));
+  for (uint32_t list = 1; list < kLists; ++list)
+    for (float& x : centres[list]) x = 100 + 3 * Normal(random_);
+  std::vector<std::vector<float>> rows;
+  for (uint32_t list = 0; list < kLists; ++list)
+    for (uint32_t i = 0; i < (list == 0 ? 1500 : 40); ++i) {
+      rows.push_back(centres[list]);
+      for (float& x : rows.back()) x += Normal(random_);
+    }
+  SetRows(rows);
+  format_ = {CodeKind::kFloat32, 32, kDimensions};
+  routing_.dimensions = kDimensions;
+  routing_.mean.assign(kDimensions, 0.0f);
+  routing_.radii.resize(kLists);
+  routing_.group_first = {0, kLists};
+  routing_.group_centroids.assign(kDimensions, 0.0f);
+  routing_.centroids.clear();
+  for (const auto& centre : centres) routing_.centroids.insert(routing_.centroids.end(), centre.begin(), centre.end());
+  Assign();
+  // Half of the queries need 23 lists or more, the others one.
+  const RecallCurve curve = Calibrate(3);
+  EXPECT_GT(curve.At(1000, 0.95).lists, 10);
+  EXPECT_LT(curve.At(1, 0.80).lists, 5);
+}
+
+// A row is found where either of its lists is probed, and is scored in both.
+TEST_F(CalibrationTest, SecondLists) {
+  SetClouds(4000, 0);
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 50));
+  const RecallCurve once = Calibrate(10);
+  second_list_of_ = list_of_;
+  for (uint32_t& list : second_list_of_) list = (list + 25) % 50;
+  const RecallCurve twice = Calibrate(10);
+  std::swap(list_of_, second_list_of_);
+  const RecallCurve other = Calibrate(10);
+  for (float recall : {0.80f, 0.90f, 0.95f}) {
+    EXPECT_LE(twice.At(10, recall).lists, once.At(10, recall).lists * 1.01);
+    EXPECT_EQ(twice.At(10, recall).stop, other.At(10, recall).stop);
+    EXPECT_GT(twice.At(10, recall).rows, 1.5 * once.At(10, recall).rows);
+  }
+}
+
 TEST_F(CalibrationTest, FewerRowsThanNeighbours) {
   SetClouds(60, 20);
   ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 6));
@@ -351,6 +398,20 @@ TEST_F(CalibrationTest, BoundsOfFewErrorsLoseNeighbours) {
 }
 
 // -- steps
+
+// The products that find the neighbours round more than codes of 8 bits do: that is no loss.
+TEST_F(CalibrationTest, CloudsFarApartLoseNoNeighbours) {
+  std::vector<std::vector<float>> centres(20);
+  for (auto& centre : centres) {
+    centre = UniformVector(random_, kDimensions);
+    for (float& x : centre) x *= 2000;
+  }
+  SetRows(CloudedRows(random_, 4000, centres));
+  for (Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
+    ASSERT_NO_FATAL_FAILURE(Build(metric, 20, {CodeKind::kRabitq, 8, kDimensions}));
+    EXPECT_LE(Calibrate(10, true, 2.5).bound_loss, 0.01);
+  }
+}
 
 TEST_F(CalibrationTest, StepsEndAtTheirDeadline) {
   SetClouds(500, 0);

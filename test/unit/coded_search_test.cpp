@@ -395,6 +395,35 @@ TEST_F(CodedSearch, ListsOfSeveralBlocks) {
 }
 
 // A block may hold rows of one list whose codes are of another list's centroid.
+TEST_F(CodedSearch, RowsInTwoListsComeOnce) {
+  for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+    Build(metric, 4, 40, 6, 50);
+    const std::vector<Row> once = rows_;
+    std::vector<Row> twice = once;
+    for (const Row& row : once) twice.push_back({row.tid, (row.list + 1) % 6, row.values});
+    std::stable_sort(twice.begin(), twice.end(), [](const Row& a, const Row& b) { return a.list < b.list; });
+    rows_ = twice;
+    ASSERT_NO_FATAL_FAILURE(Write());
+    // A pending row is in one list, whatever its TID.
+    pending_.push_back({NextTid(), 3, Near(centres_[3])});
+    const Lists lists = {2, 3, 4};
+    EXPECT_EQ(Run(lists, 2.5).size(), 301u) << "not spilled: each block counts";
+    segment_.flags = SegmentEntry::kSpilled;
+    const std::vector<Candidate> candidates = Run(lists, 2.5);
+    std::set<Tid> expected;
+    for (const Row& row : twice)
+      if (std::count(lists.begin(), lists.end(), row.list) > 0) expected.insert(row.tid);
+    std::set<Tid> seen;
+    for (const Candidate& candidate : candidates) seen.insert(candidate.tid());
+    EXPECT_EQ(candidates.size(), seen.size()) << "a row came twice";
+    EXPECT_EQ(candidates.size(), expected.size() + 1);
+    rows_ = once;
+    size_t looked_at;
+    const Neighbours best = Rerank(candidates, 5, &looked_at);
+    EXPECT_TRUE(std::is_sorted(best.begin(), best.end()));
+  }
+}
+
 TEST_F(CodedSearch, BlockNamesItsCentroid) {
   ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 8, 100, 4, 50));
   BlockBuilder builder(format_);

@@ -72,8 +72,12 @@ TEST(FetchPlan, BlocksOfASmallSegmentAreReadAtOnce) {
   EXPECT_EQ(Plan({{0, 64}, {165, 64}}, options), (Ranges{{0, 64, 0, 1}, {165, 64, 1, 1}}));
   options.part_bytes = 100;
   EXPECT_EQ(Plan({{0, 64}, {164, 64}}, options), (Ranges{{0, 64, 0, 1}, {164, 64, 1, 1}}));
+  options.part_bytes = 0;
+  options.max_range_bytes = 227;
+  EXPECT_EQ(Plan({{0, 64}, {164, 64}}, options), (Ranges{{0, 64, 0, 1}, {164, 64, 1, 1}}));
 }
 
+// A directory that is damaged may say so.
 TEST(FetchPlan, RangeGrowsUpToTheLimit) {
   EXPECT_EQ(Plan({{0, 100}, {100, 100}, {200, 100}}, Options(0, 200)), (Ranges{{0, 200, 0, 2}, {200, 100, 2, 1}}));
   EXPECT_EQ(Plan({{0, 100}, {100, 101}}, Options(0, 200)), (Ranges{{0, 100, 0, 1}, {100, 101, 1, 1}}));

@@ -411,6 +411,23 @@ std::vector<float> StopsOf(const std::vector<RankedList>& lists) {
 }
 
 // With no weights the threshold is a number of lists.
+// Damaged bytes.
+TEST_F(RankingTest, WhatIsNotANumberComesLast) {
+  std::vector<float> centroids;
+  Order order;
+  for (uint32_t i = 0; i < 100; ++i) centroids.push_back(i % 3 == 0 ? NAN : static_cast<float>(i));
+  for (uint32_t i = 0; i < 100; ++i)
+    if (i % 3 != 0) order.push_back(i);
+  Order reversed(order.rbegin(), order.rend());
+  for (uint32_t i = 0; i < 100; i += 3) {
+    order.push_back(i);
+    reversed.push_back(i);
+  }
+  Lists(centroids);
+  EXPECT_EQ(Best(Metric::kL2, 0, 100), order);
+  EXPECT_EQ(Best(Metric::kInnerProduct, 1, 100), reversed);
+}
+
 TEST_F(RankingTest, StopValuesOfDistanceAlone) {
   Random random(13);
   for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
