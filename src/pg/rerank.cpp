@@ -8,6 +8,7 @@
 
 extern "C" {
 #include "access/tableam.h"
+#include "catalog/pg_am_d.h"
 #include "catalog/index.h"
 #include "executor/executor.h"
 #include "utils/spccache.h"
@@ -72,8 +73,10 @@ Rerank* StartRerank(IndexScanDesc scan, NextCandidate next, void* argument) {
     rerank->executor = CreateExecutorState();
     GetPerTupleExprContext(rerank->executor)->ecxt_scantuple = rerank->slot;
   }
-  // effective_io_concurrency, or its tablespace's: 0 is no prefetching.
-  rerank->ahead_wanted = get_tablespace_io_concurrency(heap->rd_rel->reltablespace) > 0 ? kMaxAhead : 1;
+  // effective_io_concurrency, or its tablespace's: 0 is no prefetching. Other table access methods' TIDs name no blocks.
+  const bool prefetch = heap->rd_rel->relam == HEAP_TABLE_AM_OID &&
+                        get_tablespace_io_concurrency(heap->rd_rel->reltablespace) > 0;
+  rerank->ahead_wanted = prefetch ? kMaxAhead : 1;
   rerank->capacity = 64;
   rerank->returned = -std::numeric_limits<double>::infinity();
   rerank->rows = static_cast<Row*>(palloc(rerank->capacity * sizeof(Row)));

@@ -83,11 +83,13 @@ const char* DirectoryOfUrl(const char* url, Oid owner) {
   return path;
 }
 
+constexpr double kLargestNumber = 1e9;
+
 void CheckNumber(const char* option, const char* text, const char* hint) {
   if (text == nullptr) return;
   char* end;
   const double value = strtod(text, &end);
-  if (end == text || *end != '\0' || !std::isfinite(value) || value < 0) ThrowInvalidValue(option, text, hint);
+  if (end == text || *end != '\0' || !(value >= 0 && value <= kLargestNumber)) ThrowInvalidValue(option, text, hint);
 }
 
 const char* FindOption(List* options, const char* name) {
