@@ -262,8 +262,9 @@ CurvePoint Calibration::Solve(const std::vector<Ranking>& rankings, size_t level
 }
 
 void Calibration::Finish() {
-  curve_.queries = static_cast<uint32_t>(queries_.size());
-  if (queries_.empty()) return;
+  // Distances too large for float32 have no order, and say nothing of lists.
+  for (const Query& query : queries_) curve_.queries += query.neighbours.empty() ? 0 : 1;
+  if (curve_.queries == 0) return;
   curve_.bound_loss = static_cast<float>(MeasureBoundLoss());
   constexpr size_t kTen = 1;
   static_assert(kCurveNeighbours[kTen] == 10);

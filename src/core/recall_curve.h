@@ -26,7 +26,7 @@ inline constexpr float kCurveRecalls[] = {0.80f, 0.85f, 0.90f, 0.93f, 0.95f, 0.9
 
 struct RecallCurve {
   ProbeRule rule;
-  uint32_t queries = 0;        // it rests on; 0: there is no curve
+  uint32_t queries = 0;        // it rests on; 0: there is no curve, and nothing to store
   bool from_queries = false;   // the user's, not rows of the table
   float bound_loss = 0;        // share of true neighbours that the codes' bound hides from the rerank
   std::vector<CurvePoint> points;  // by k, then by recall

@@ -86,11 +86,13 @@ void BuildTrained(Build* build, MetaPage* meta) {
   Held<std::vector<std::byte>>* encoded = Hold<std::vector<std::byte>>(
       build->context, [&] { return new std::vector<std::byte>(routing->Encode()); });
   meta->routing = WriteStream(build->index, build->routing_id, **encoded);
-  CallCore([&] {
-    **encoded = (*build->curve)->Encode();
-    return Status::Ok();
-  });
-  meta->recall_curve = WriteStream(build->index, build->routing_id, **encoded);
+  if ((*build->curve)->queries > 0) {
+    CallCore([&] {
+      **encoded = (*build->curve)->Encode();
+      return Status::Ok();
+    });
+    meta->recall_curve = WriteStream(build->index, build->routing_id, **encoded);
+  }
   Drop(encoded);
   const uint64_t generation = meta->next_id++;
   meta->current =

@@ -132,11 +132,17 @@ void StoreCurve(RecallRun* run) {
     CallCore([&] { return (*run->calibration)->Step(Clock::now() + kStep, &done); });
     CHECK_FOR_INTERRUPTS();
   }
+  bool known = false;
   Held<std::vector<std::byte>>* encoded = Hold<std::vector<std::byte>>(run->context, [&] {
     RecallCurve curve = (*run->calibration)->TakeCurve();
+    known = curve.queries > 0;
     curve.from_queries = (*run->queries)->tids.empty();
     return new std::vector<std::byte>(curve.Encode());
   });
+  if (!known)
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("cannot store a recall curve of index \"%s\"", RelationGetRelationName(run->index)),
+                    errdetail("No query has a neighbor: the table is empty, or distances are too large for real.")));
   WriteCurve(run->index, *run->meta, **encoded);
   Drop(encoded);
 }

@@ -57,7 +57,7 @@ void FindTruth(RecallRun* run);
 
 // Means of a query.
 struct MeasuredRecall {
-  bool known;  // false if the table has no rows
+  bool known;  // false if no query has a neighbour: no rows, or distances too large for float32
   double recall;
   double lists;
   double rows_scored;
