@@ -12,8 +12,8 @@ namespace ivfremote {
 // Of one row; float32 as stored. With <.,.> in the rotated space, D = padded dimensions:
 //   s = |u|^2 / <v,u>                 e = sqrt(max(0, s^2 |v|^2 - |u|^2) / (D - 1)), rounded up
 //   a = |u|^2 (L2 and cosine) or <u,c> (inner product)
-// A zero residual has s = e = 0. Where one of them would not be finite, e is infinity and the others are 0: its lower
-// bound is -infinity.
+// A zero residual has s = e = 0. Where one of them would not be finite, or <u,c> is lost because u is too short, e is
+// infinity and the others are 0: its lower bound is -infinity.
 struct CodeFactors {
   float a;
   float s;
