@@ -1,7 +1,9 @@
 #include "core/coding.h"
 
+#include <algorithm>
 #include <cstring>
 
+#include "core/distance.h"
 #include "core/little_endian.h"
 
 namespace ivfremote {
@@ -21,13 +23,11 @@ void RowCoder::Encode(const float* row, const float* centroid, std::byte* out) {
     std::memcpy(out, row, d * sizeof(float));
     return;
   }
-  ToRoutingSpace(metric_, row, d, routed_.data());
+  if (!ToRoutingSpace(metric_, row, d, routed_.data())) std::fill(routed_.begin(), routed_.end(), 0.0f);
+  SubtractScaledSum(routed_.data(), 1, mean_, centroid, d, residual_.data());
   double centroid_product = 0;
-  for (uint32_t i = 0; i < d; ++i) {
-    const double c = double{mean_[i]} + centroid[i];
-    residual_[i] = static_cast<float>(routed_[i] - c);
-    centroid_product += residual_[i] * c;
-  }
+  if (metric_ == Metric::kInnerProduct)
+    for (uint32_t i = 0; i < d; ++i) centroid_product += residual_[i] * (double{mean_[i]} + centroid[i]);
   rotation_.Apply(residual_.data(), rotated_.data());
   Store(out, EncodeResidual(metric_, format_.padded(), format_.bits, rotated_.data(), centroid_product,
                             out + sizeof(CodeFactors)));
@@ -56,8 +56,7 @@ QueryResidual QueryCoder::Residual(const float* centroid, float* y) {
     }
     share = squared_norm > 0 ? product / squared_norm : 0;
   }
-  for (size_t i = 0; i < d; ++i)
-    residual_[i] = static_cast<float>(query_[i] - share * (double{mean_[i]} + centroid[i]));
+  SubtractScaledSum(query_.data(), share, mean_.data(), centroid, d, residual_.data());
   rotation_.Apply(residual_.data(), y);
   return {y, metric_ == Metric::kInnerProduct ? share : 0, product};
 }

@@ -56,6 +56,40 @@ double InnerProduct(const float* a, const float* b, size_t n) {
       [](double x, double y) { return x * y; });
 }
 
+double RoughSquaredL2(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, size_t n) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  auto sum0 = hn::Zero(d);
+  auto sum1 = sum0;
+  size_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    const auto x = hn::Sub(hn::LoadU(d, a + i), hn::LoadU(d, b + i));
+    const auto y = hn::Sub(hn::LoadU(d, a + i + lanes), hn::LoadU(d, b + i + lanes));
+    sum0 = hn::MulAdd(x, x, sum0);
+    sum1 = hn::MulAdd(y, y, sum1);
+  }
+  for (; i + lanes <= n; i += lanes) {
+    const auto x = hn::Sub(hn::LoadU(d, a + i), hn::LoadU(d, b + i));
+    sum0 = hn::MulAdd(x, x, sum0);
+  }
+  float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
+  for (; i < n; ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return sum;
+}
+
+void SubtractScaledSum(const float* HWY_RESTRICT a, double scale, const float* HWY_RESTRICT b,
+                       const float* HWY_RESTRICT c, size_t n, float* HWY_RESTRICT out) {
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<float, decltype(d)> df;
+  const size_t lanes = hn::Lanes(d);
+  const auto load = [&](const float* p) HWY_ATTR { return hn::PromoteTo(d, hn::LoadU(df, p)); };
+  const auto factor = hn::Set(d, scale);
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    hn::StoreU(hn::DemoteTo(df, hn::Sub(load(a + i), hn::Mul(factor, hn::Add(load(b + i), load(c + i))))), df, out + i);
+  for (; i < n; ++i) out[i] = static_cast<float>(a[i] - scale * (double{b[i]} + c[i]));
+}
+
 bool AllFinite(const float* HWY_RESTRICT a, size_t n) {
   const hn::ScalableTag<float> d;
   const size_t lanes = hn::Lanes(d);
@@ -77,11 +111,23 @@ namespace ivfremote {
 
 HWY_EXPORT(SquaredL2);
 HWY_EXPORT(InnerProduct);
+HWY_EXPORT(RoughSquaredL2);
+HWY_EXPORT(SubtractScaledSum);
 HWY_EXPORT(AllFinite);
 
 double SquaredL2(const float* a, const float* b, size_t n) { return HWY_DYNAMIC_DISPATCH(SquaredL2)(a, b, n); }
 
 double InnerProduct(const float* a, const float* b, size_t n) { return HWY_DYNAMIC_DISPATCH(InnerProduct)(a, b, n); }
+
+double RoughSquaredL2(const float* a, const float* b, size_t n) {
+  const double sum = HWY_DYNAMIC_DISPATCH(RoughSquaredL2)(a, b, n);
+  constexpr double kSmallest = 1e-25;
+  return sum >= kSmallest && std::isfinite(sum) ? sum : SquaredL2(a, b, n);
+}
+
+void SubtractScaledSum(const float* a, double scale, const float* b, const float* c, size_t n, float* out) {
+  HWY_DYNAMIC_DISPATCH(SubtractScaledSum)(a, scale, b, c, n, out);
+}
 
 bool AllFinite(const float* a, size_t n) { return HWY_DYNAMIC_DISPATCH(AllFinite)(a, n); }
 

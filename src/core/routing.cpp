@@ -183,7 +183,7 @@ void ListRanker::Accumulate(uint64_t at, const float* values, size_t count, std:
     const size_t column = at % d;
     const size_t length = std::min<size_t>(d - column, static_cast<size_t>(last - values));
     if (column == 0) (*distances)[row] = 0;
-    (*distances)[row] += SquaredL2(residual_.data() + column, values, length);
+    (*distances)[row] += RoughSquaredL2(residual_.data() + column, values, length);
     if (products != nullptr) (*products)[row] += InnerProduct(query_.data() + column, values, length);
     values += length;
     at += length;

@@ -63,6 +63,8 @@ class DistanceTest : public testing::TestWithParam<int64_t> {
     EXPECT_TRUE(WithinBound(InnerProduct(a.data(), b.data(), n), ReferenceInnerProduct(a, b), n))
         << what << ", n = " << n;
     EXPECT_TRUE(WithinBound(SquaredNorm(a.data(), n), ReferenceInnerProduct(a, a), n)) << what << ", n = " << n;
+    const double exact = SquaredL2(a.data(), b.data(), n);
+    EXPECT_NEAR(RoughSquaredL2(a.data(), b.data(), n), exact, 1e-4 * exact) << what << ", n = " << n;
   }
 };
 
@@ -240,6 +242,25 @@ TEST_P(DistanceTest, OnlyAZeroQueryUnderCosineIsUnordered) {
   EXPECT_TRUE(Scorer(Metric::kCosine, tiny, 2).ordered());
   EXPECT_TRUE(Scorer(Metric::kL2, zero, 2).ordered());
   EXPECT_TRUE(Scorer(Metric::kInnerProduct, zero, 2).ordered());
+}
+
+TEST_P(DistanceTest, SubtractScaledSum) {
+  Random random(29);
+  for (size_t n : Lengths()) {
+    const std::vector<float> a = UniformVector(random, n);
+    const std::vector<float> c = UniformVector(random, n);
+    // Where a - b would lose c's digits in float32.
+    std::vector<float> b = UniformVector(random, n);
+    for (float& x : b) x *= 1e6f;
+    for (const double scale : {0.0, 1.0, -0.37, 1e20}) {
+      std::vector<float> out(n);
+      SubtractScaledSum(a.data(), scale, b.data(), c.data(), n, out.data());
+      for (size_t i = 0; i < n; ++i) {
+        const double exact = a[i] - scale * (double{b[i]} + c[i]);
+        EXPECT_NEAR(out[i], exact, 1e-7 * std::abs(exact) + 1e-9) << n << ' ' << scale;
+      }
+    }
+  }
 }
 
 TEST_P(DistanceTest, AllFinite) {
