@@ -105,7 +105,9 @@ class CalibrationTest : public testing::Test {
     RecallCurve curve = calibration.TakeCurve();
     // What is found can be stored.
     RecallCurve decoded;
-    if (curve.queries > 0) EXPECT_OK(DecodeRecallCurve(curve.Encode(), &decoded));
+    if (curve.queries > 0) {
+      EXPECT_OK(DecodeRecallCurve(curve.Encode(), &decoded));
+    }
     return curve;
   }
 
