@@ -1,6 +1,7 @@
 #include "core/recall_curve.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -59,6 +60,7 @@ CurvePoint AtRecall(const CurvePoint* first, const CurvePoint* last, double reca
 }  // namespace
 
 CurvePoint RecallCurve::At(uint32_t k, double recall) const {
+  assert(!points.empty());
   // As points have it: 0.95 is not a little more than the point at 0.95, whose next may need all lists.
   recall = static_cast<float>(recall);
   const auto range = [this](uint32_t of_k) {

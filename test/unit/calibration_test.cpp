@@ -371,9 +371,10 @@ TEST_F(CalibrationTest, HugeRows) {
       for (float& x : rows_[i]) x *= 1e20f;
     const CodeKind kind = bits == 32 ? CodeKind::kFloat32 : CodeKind::kRabitq;
     ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 10, {kind, bits, kDimensions}));
+    // Less their mean all rows are huge: no distance is a float32, and none is a neighbour.
     const RecallCurve curve = Calibrate(4);
-    EXPECT_GE(curve.At(10, 0.95).lists, 1);
-    EXPECT_FALSE(std::isnan(curve.bound_loss));
+    EXPECT_EQ(curve.queries, 0u);
+    EXPECT_TRUE(curve.points.empty());
   }
 }
 
