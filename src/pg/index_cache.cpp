@@ -112,8 +112,7 @@ ResidentIndex* Load(Relation index, const MetaPage& meta) {
 }  // namespace
 
 size_t ResidentIndex::bytes() const {
-  size_t total = sizeof *this + routing.size() +
-                 curve.points.size() * sizeof(CurvePoint);
+  size_t total = sizeof *this + routing.size() + curve.points.size() * sizeof(CurvePoint);
   for (const auto& directory : directories) total += directory.size();
   return total;
 }
