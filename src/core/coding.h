@@ -38,7 +38,6 @@ class QueryCoder {
   QueryCoder(Metric metric, const float* query, uint32_t dimensions, uint64_t rotation_seed,
              const float* routing_mean);
 
-  uint32_t padded() const { return rotation_.padded(); }
   // `centroid` is [dimensions]; `y` is [padded] and becomes the result's.
   QueryResidual Residual(const float* centroid, float* y);
 
