@@ -328,7 +328,7 @@ void WriteRows(Writing* state, Tuplesortstate* sort, TupleDesc descriptor) {
 void FinishWriting(Writing* state) {
   Build* build = state->build;
   SegmentEntry* segment = &build->segment;
-  CallCore([&] { return (*state->writer)->Finish(); });
+  CallCore([&] { return (*state->writer)->Finish(static_cast<uint64_t>(build->indexed_rows)); });
   DrainOutput(state);
   if (ToStore(state)) {
     SegmentUpload* upload = state->upload->object;

@@ -689,7 +689,7 @@ TEST(PendingLayout, OfCodes) {
     bool wide;
     uint32_t row_bytes, rows_per_page;
   } cases[] = {
-      {1, 1, 14, false, 32, 254},      {8, 3, 28, false, 44, 184},       {4, 100, 68, false, 84, 96},
+      {1, 1, 14, false, 32, 254},      {8, 3, 20, false, 36, 225},       {4, 100, 64, false, 80, 101},
       {1, 784, 110, false, 128, 63},   {1, 16000, 2012, false, 2028, 4}, {4, 16000, 8012, false, 8028, 1},
       {8, 16000, 16012, true, 32, 254},
   };
