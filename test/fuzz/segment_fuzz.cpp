@@ -38,27 +38,33 @@ void FuzzHeader(FuzzInput* input) {
   if (!status.ok()) return RequireRefusal(status);
   REQUIRE(header.dimensions >= 1 && header.dimensions <= kMaxDimensions);
   REQUIRE(header.list_count >= 1 && header.list_count <= kMaxLists);
-  // Nothing but reserved bytes (27, and 88 on) was ignored.
+  // Nothing but reserved bytes (27, and 96 on) was ignored.
   const std::vector<std::byte> again = EncodeSegmentHeader(header);
   REQUIRE(SameBytes(Bytes(again).first(27), Bytes(bytes).first(27)));
-  REQUIRE(SameBytes(Bytes(again).subspan(28, 60), Bytes(bytes).subspan(28, 60)));
+  REQUIRE(SameBytes(Bytes(again).subspan(28, 68), Bytes(bytes).subspan(28, 68)));
 }
 
 void FuzzTrailer(FuzzInput* input) {
   const uint64_t segment_bytes = input->Take<uint64_t>();
   SegmentTrailer valid;
-  valid.routing_offset = segment_bytes / 2;
-  valid.directory_offset = segment_bytes;
+  valid.routing = {segment_bytes / 2, 1, 0};
+  valid.directory = {segment_bytes - 1, 1, 0};
+  valid.rows = 3;
+  valid.copies = 4;
   std::vector<std::byte> bytes = Spoiled(EncodeSegmentTrailer(valid), input);
   if (bytes.size() >= SegmentTrailer::kBytes)
-    Store(&bytes[52], Crc32c(Bytes(bytes).subspan(56, 8), Crc32c(Bytes(bytes).first(52))));
+    Store(&bytes[116], Crc32c(Bytes(bytes).subspan(120, 8), Crc32c(Bytes(bytes).first(116))));
   SegmentTrailer trailer;
   const Status status = DecodeSegmentTrailer(ExactCopy(bytes).bytes(), segment_bytes, &trailer);
   if (!status.ok()) return RequireRefusal(status);
-  REQUIRE(trailer.routing_bytes <= segment_bytes && trailer.routing_offset <= segment_bytes - trailer.routing_bytes);
-  REQUIRE(trailer.directory_bytes <= segment_bytes &&
-          trailer.directory_offset <= segment_bytes - trailer.directory_bytes);
-  REQUIRE(SameBytes(Bytes(EncodeSegmentTrailer(trailer)).first(48), Bytes(bytes).first(48)));
+  for (const SegmentSection& section : {trailer.routing, trailer.directory})
+    REQUIRE(section.bytes > 0 && section.bytes <= segment_bytes && section.offset <= segment_bytes - section.bytes);
+  REQUIRE(trailer.rows <= trailer.copies);
+  // Nothing but reserved bytes and sections of later versions was ignored.
+  const std::vector<std::byte> again = EncodeSegmentTrailer(trailer);
+  REQUIRE(Load<uint16_t>(&bytes[0]) <= kSegmentVersion);
+  for (const auto& [at, length] : {std::pair{2, 10}, {16, 32}, {64, 16}, {96, 8}, {120, 8}})
+    REQUIRE(SameBytes(Bytes(again).subspan(at, length), Bytes(bytes).subspan(at, length)));
 }
 
 // Whatever blocks a directory gives, each is read in exactly one range, within the segment.
@@ -106,7 +112,9 @@ void FuzzDirectory(FuzzInput* input) {
   if (!status.ok()) return;
   REQUIRE(header.list_count == directory.lists.size() && header.block_count == directory.blocks.size());
   REQUIRE(header.EncodedBytes() == bytes.size());
-  REQUIRE(SameBytes(Bytes(EncodeDirectory(directory)).subspan(64), Bytes(bytes).subspan(64)));
+  const std::vector<std::byte> again = EncodeDirectory(directory);
+  REQUIRE(again.size() + header.statistics_bytes == bytes.size());
+  REQUIRE(SameBytes(Bytes(again).subspan(64), Bytes(bytes).subspan(64, again.size() - 64)));
   RequirePlannable(directory, segment_bytes, &choices);
 }
 
