@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/format_version.h"
 #include "core/little_endian.h"
 
 namespace ivfremote {
@@ -35,7 +36,7 @@ Status CheckGeneration(const PendingGeneration& generation, const MetaPage& meta
 
 Status CheckSegment(const SegmentEntry& segment, const MetaPage& meta) {
   if ((segment.flags & kRequiredSegmentFlags & ~SegmentEntry::kSpilled) != 0)
-    return Status::Unsupported("segments of a kind this library does not know");
+    return Status::Unsupported("metapage has segments of a kind this library does not know");
   if (segment.id == 0 || segment.id >= meta.next_id || segment.list_count == 0 || segment.list_count > kMaxLists ||
       static_cast<uint16_t>(segment.place) > static_cast<uint16_t>(SegmentPlace::kObject) ||
       (segment.place == SegmentPlace::kPages && segment.data.bytes != segment.bytes) ||
@@ -80,9 +81,8 @@ Status CheckTraining(const MetaPage& meta) {
 
 Status CheckPage(const PageSpecial& special, PageKind kind, uint64_t owner) {
   if (special.magic != PageSpecial::kMagic) return Status::Corrupt("page is not one of ivfremote's");
-  if (special.version > PageSpecial::kVersion || special.required_features != 0)
-    return Status::Unsupported("page has format version " + std::to_string(special.version) +
-                               " or features this library does not know");
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("page", special.version, PageSpecial::kVersion));
+  if (special.required_features != 0) return Status::Unsupported("page uses features this library does not know");
   if (special.kind != static_cast<uint16_t>(kind))
     return Status::Corrupt("page is of kind " + std::to_string(special.kind) + ", not " +
                            std::to_string(static_cast<uint16_t>(kind)));
@@ -114,14 +114,12 @@ Status DecodeMetaPage(Bytes payload, MetaPage* meta) {
   if (payload.size() < sizeof(MetaPage)) return Status::Corrupt("metapage is cut off");
   std::memcpy(static_cast<void*>(meta), payload.data(), sizeof(MetaPage));
   if (meta->magic != MetaPage::kMagic) return Status::Corrupt("metapage has the wrong magic number");
-  if (meta->version > MetaPage::kVersion)
-    return Status::Unsupported("format version " + std::to_string(meta->version) + ", this library reads up to " +
-                               std::to_string(MetaPage::kVersion));
-  if (meta->required_features != 0) return Status::Unsupported("features this library does not know");
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("metapage", meta->version, MetaPage::kVersion));
+  if (meta->required_features != 0) return Status::Unsupported("metapage uses features this library does not know");
   const bool undecided = meta->code_kind == CodeKind::kRabitq && meta->bits == 0 && !meta->trained();
   if (!IsKnownMetric(static_cast<uint8_t>(meta->metric)) ||
       (!undecided && !IsKnownCode(static_cast<uint8_t>(meta->code_kind), meta->bits)))
-    return Status::Unsupported("distances or codes this library does not know");
+    return Status::Unsupported("metapage has distances or codes this library does not know");
   if (meta->dimensions > kMaxDimensions || meta->segment_count > MetaPage::kMaxSegments ||
       meta->list_count > kMaxLists || meta->requested_lists > kMaxLists ||
       std::memchr(meta->server, 0, sizeof meta->server) == nullptr)

@@ -1,5 +1,4 @@
-// The bytes of the index's own pages, version 0 (may change until it is frozen as 1); docs/format.md is the same in
-// prose. A page is Postgres's page header (24 bytes), the payload, and the special area below. Everything here works on
+// The bytes of the index's own pages, version 1, frozen; docs/format.md is the same in prose. A page is Postgres's page header (24 bytes), the payload, and the special area below. Everything here works on
 // copies of the payload and the special area, so it is tested without a server; src/pg/page.h has the rest.
 #pragma once
 
@@ -27,7 +26,7 @@ enum class PageKind : uint16_t {
 
 struct PageSpecial {
   static constexpr uint32_t kMagic = 0x45524649;  // "IFRE"
-  static constexpr uint16_t kVersion = 0;
+  static constexpr uint16_t kVersion = 1;
   static constexpr uint16_t kDeleted = 1;  // flags: no live owner since retire_xid
 
   uint32_t magic;
@@ -114,7 +113,7 @@ static_assert(offsetof(SegmentEntry, place) == 8 && offsetof(SegmentEntry, list_
 
 struct MetaPage {
   static constexpr uint32_t kMagic = 0x4d524649;  // "IFRM"
-  static constexpr uint16_t kVersion = 0;
+  static constexpr uint16_t kVersion = 1;
   static constexpr uint32_t kMaxSegments = 40;
 
   uint32_t magic = kMagic;

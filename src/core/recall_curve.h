@@ -1,11 +1,11 @@
 // The recall curve of an index: which stop threshold (ProbeRule) reaches which recall, found on sample rows when the
-// index is built, or on the user's own queries. Stored as a stream of pages, version 0:
+// index is built, or on the user's own queries. Stored as a stream of pages, version 1:
 //   header (64) | CurvePoint x point_count
 #pragma once
 
 #include <vector>
 
-#include "core/routing.h"
+#include "core/list_ranker.h"
 #include "core/status.h"
 
 namespace ivfremote {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/checksum.h"
+#include "core/format_version.h"
 #include "core/little_endian.h"
 
 namespace ivfremote {
@@ -171,9 +172,7 @@ Status DecodeSegmentHeader(Bytes bytes, SegmentHeader* header) {
   const auto raw = Load<RawHeader>(bytes.data());
   if (raw.magic != kHeaderMagic) return Status::Corrupt("not a segment of ivfremote");
   // Before the checksum: a newer version may check differently.
-  if (raw.version > kSegmentVersion)
-    return Status::Unsupported("segment has format version " + std::to_string(raw.version) +
-                               ", this library reads up to " + std::to_string(kSegmentVersion));
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("segment", raw.version, kSegmentVersion));
   if (Crc32c(bytes.first(offsetof(RawHeader, crc))) != raw.crc)
     return Status::Corrupt("checksum mismatch in the segment's header");
   if ((raw.required_features & ~kSegmentRequiredFeatures) != 0)
@@ -201,9 +200,7 @@ Status DecodeDirectoryHeader(Bytes bytes, DirectoryHeader* header) {
   if (bytes.size() < sizeof(RawDirectoryHeader)) return Status::Corrupt("directory is shorter than its header");
   const auto raw = Load<RawDirectoryHeader>(bytes.data());
   if (raw.magic != kDirectoryMagic) return Status::Corrupt("not a directory of a segment");
-  if (raw.version > kSegmentVersion)
-    return Status::Unsupported("directory has format version " + std::to_string(raw.version) +
-                               ", this library reads up to " + std::to_string(kSegmentVersion));
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("directory", raw.version, kSegmentVersion));
   if ((raw.required_features & ~kSegmentRequiredFeatures) != 0)
     return Status::Unsupported("directory uses features this library does not know");
   if (raw.list_entry_bytes != sizeof(ListEntry) || raw.block_entry_bytes != sizeof(BlockEntry) ||
@@ -286,9 +283,7 @@ Status DecodeSegmentTrailer(Bytes bytes, uint64_t segment_bytes, SegmentTrailer*
   const auto raw = Load<RawTrailer>(bytes.data());
   if (raw.magic != kTrailerMagic) return Status::Corrupt("segment has no trailer: it is cut off");
   // Before the checksum: a newer version may check differently.
-  if (raw.version > kSegmentVersion)
-    return Status::Unsupported("segment's trailer has format version " + std::to_string(raw.version) +
-                               ", this library reads up to " + std::to_string(kSegmentVersion));
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("segment's trailer", raw.version, kSegmentVersion));
   if (TrailerCrc(raw) != raw.crc) return Status::Corrupt("checksum mismatch in the segment's trailer");
   if ((raw.required_features & ~kSegmentRequiredFeatures) != 0)
     return Status::Unsupported("segment uses features this library does not know");

@@ -1,4 +1,4 @@
-// The bytes of a segment, version 0 (may change until it is frozen as 1); docs/format.md is the same in prose.
+// The bytes of a segment, version 1, frozen; docs/format.md is the same in prose.
 //
 //   header (128) | blocks, each starting at a multiple of 64 | routing | directory | trailer (128)
 //
@@ -20,7 +20,7 @@
 
 namespace ivfremote {
 
-inline constexpr uint16_t kSegmentVersion = 0;
+inline constexpr uint16_t kSegmentVersion = 1;
 inline constexpr uint32_t kSegmentRequiredFeatures = 0;  // those this library knows
 inline constexpr uint64_t kBlockAlignment = 64;
 inline constexpr uint32_t kMaxBlockRows = 4096;

@@ -77,7 +77,7 @@ Status SegmentWriter::Finish(uint64_t rows) {
   trailer.rows = rows;
   trailer.copies = copies_;
   {
-    const std::vector<std::byte> routing = routing_->Encode();
+    const std::vector<std::byte> routing = routing_->Encode(/*with_codes=*/false);
     trailer.routing = {0, routing.size(), Crc32c(routing)};
     trailer.routing.offset = EmitRun(routing);
   }

@@ -306,6 +306,7 @@ void Trainer::State::Complete() {
   };
   unscale(&routing.group_centroids);
   unscale(&routing.centroids);
+  RoundCentroids(&routing);
   routing.radii.assign(routing.centroids.size() / options.dimensions, 0.0f);
   sample = {};
 }

@@ -7,6 +7,7 @@
 #include "core/checksum.h"
 #include "core/fetch_plan.h"
 #include "core/search.h"
+#include "core/routing.h"
 #include "core/segment_format.h"
 #include "fuzz_input.h"
 
@@ -220,13 +221,51 @@ void FuzzBlock(FuzzInput* input) {
   REQUIRE(DecodeBlock(ExactCopy(bytes).bytes(), format, entry, &view).code() == StatusCode::kCorrupt);
 }
 
+// The input is a segment, in one part, as inspection reads it; its checksums are made to fit.
+void FuzzWhole(FuzzInput* input) {
+  std::vector<std::byte> bytes(input->rest().begin(), input->rest().end());
+  if (bytes.size() < SegmentHeader::kBytes + SegmentTrailer::kBytes) return;
+  Store(&bytes[124], Crc32c(Bytes(bytes).first(124)));
+  std::byte* end = bytes.data() + bytes.size();
+  Store(end - 12, Crc32c({end - 8, 8}, Crc32c({end - 128, 116})));
+  SegmentHeader header;
+  if (const Status status = DecodeSegmentHeader(bytes, &header); !status.ok()) return RequireRefusal(status);
+  SegmentTrailer trailer;
+  if (const Status status = DecodeSegmentTrailer({end - 128, 128}, bytes.size(), &trailer); !status.ok())
+    return RequireRefusal(status);
+  const auto section = [&](const SegmentSection& of) { return Bytes(bytes).subspan(of.offset, of.bytes); };
+  Routing routing;
+  if (const Status status = DecodeRouting(ExactCopy(section(trailer.routing)).bytes(), &routing); !status.ok())
+    RequireRefusal(status);
+  Directory directory;
+  if (const Status status = DecodeDirectory(ExactCopy(section(trailer.directory)).bytes(), bytes.size(), &directory);
+      !status.ok())
+    return RequireRefusal(status);
+  size_t blocks = 0;
+  for (const ListEntry& list : directory.lists)
+    for (uint32_t i = 0; i < list.block_count && blocks < 20; ++i, ++blocks) {
+      BlockEntry entry = directory.blocks[list.first_block + i];
+      entry.crc = Crc32c(Bytes(bytes).subspan(entry.offset, entry.length));
+      std::vector<std::byte> block(bytes.begin() + static_cast<ptrdiff_t>(entry.offset),
+                                   bytes.begin() + static_cast<ptrdiff_t>(entry.offset + entry.length));
+      block.resize(entry.length + RangeBuffer::kSlack);
+      const ExactCopy copy(block);
+      BlockView view;
+      const Status status = DecodeBlock(copy.bytes().first(entry.length), header.format(), entry, &view);
+      if (!status.ok())
+        RequireRefusal(status);
+      else if (header.format().coded())
+        ScoreCodedBlock(view, header.format(), header.metric);
+    }
+}
+
 }  // namespace
 }  // namespace ivfremote
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace ivfremote;
   FuzzInput input(data, size);
-  switch (input.Take<uint8_t>() % 4) {
+  switch (input.Take<uint8_t>() % 5) {
     case 0:
       FuzzHeader(&input);
       break;
@@ -235,6 +274,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 2:
       FuzzDirectory(&input);
+      break;
+    case 3:
+      FuzzWhole(&input);
       break;
     default:
       FuzzBlock(&input);

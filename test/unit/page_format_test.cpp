@@ -25,6 +25,7 @@ constexpr uint64_t kOwner = 17;
 PageSpecial SpecialFor(PageKind kind) {
   PageSpecial special{};
   special.magic = PageSpecial::kMagic;
+  special.version = PageSpecial::kVersion;
   special.kind = static_cast<uint16_t>(kind);
   special.owner = kOwner;
   return special;
@@ -65,6 +66,7 @@ TEST(CheckPage, UnexpectedPagesFail) {
       {"an empty page", [](PageSpecial* s) { *s = PageSpecial{}; }, StatusCode::kCorrupt, ""},
       {"magic", [](PageSpecial* s) { s->magic ^= 1; }, StatusCode::kCorrupt, ""},
       {"version", [](PageSpecial* s) { s->version = 5; }, StatusCode::kUnsupported, "version 5"},
+      {"version of development", [](PageSpecial* s) { s->version = 0; }, StatusCode::kCorrupt, "version 0"},
       {"required feature", [](PageSpecial* s) { s->required_features = 1; }, StatusCode::kUnsupported, "features"},
       {"kind", [](PageSpecial* s) { s->kind = 2; }, StatusCode::kCorrupt, "kind 2, not 3"},
       {"no kind", [](PageSpecial* s) { s->kind = 0; }, StatusCode::kCorrupt, "kind 0, not 3"},

@@ -136,6 +136,7 @@ TEST(SegmentHeader, ImpossibleFields) {
       {"magic", {0, 8, 0x0047455352465658}, StatusCode::kCorrupt},
       {"version", {8, 2, kSegmentVersion + 1u}, StatusCode::kUnsupported},
       {"the largest version", {8, 2, 0xffff}, StatusCode::kUnsupported},
+      {"version of development", {8, 2, 0}, StatusCode::kCorrupt},
       {"header bytes", {10, 2, 127}, StatusCode::kCorrupt},
       {"more header bytes", {10, 2, 192}, StatusCode::kCorrupt},
       {"required feature", {12, 4, 1}, StatusCode::kUnsupported},
