@@ -5,7 +5,7 @@
 // noise has standard deviation 0.02 in each of the 768. w = topic + cluster + own:
 //   topic    one of 50, Gaussian with variance j^-1/2 in latent dimension j = 1 .. 64
 //   cluster  one of 1000, half that deviation; cluster r belongs to topic r mod 50 and has a share of the rows that is
-//            proportional to (r + 1)^-0.7: of 1M rows 43,000 in the largest, 340 in the smallest
+//            proportional to (r + 1)^-0.7: of 1M rows 42,000 in the largest, 335 in the smallest
 //   own      Gaussian in 32 latent dimensions of the cluster's choice, variance j^-1/2 there, times 0.35 .. 0.7 of the cluster's
 //            choice
 // So clusters overlap within a topic, and differ in size by two orders of magnitude and in direction. Round a query the first 60,000
