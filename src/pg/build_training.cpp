@@ -178,8 +178,13 @@ int TrainingThreads() {
 struct Training {
   Held<Trainer>* trainer;
   SampleStore* sample;  // null when no pass needs it any more
-  Members* members;     // null unless rows are being shared among groups, or are
+  Members* members;     // from kSharing to kLists, if there are groups
 };
+
+void DropSample(Training* training) {
+  if (training->sample != nullptr) DropSample(training->sample);
+  training->sample = nullptr;
+}
 
 void StepTraining(Training* training) {
   Trainer* trainer = training->trainer->object;
@@ -190,7 +195,6 @@ void StepTraining(Training* training) {
       CHECK_FOR_INTERRUPTS();
       PutMember(training->members, trainer->groups()[i], trainer->row(i));
     }
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(trainer->rows_done()));
 }
 
 // Hands over the rows of one pass, in the order it wants.
@@ -210,24 +214,28 @@ void TrainPass(Training* training) {
       return Status::Ok();
     });
     if (trainer->full()) StepTraining(training);
+    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(trainer->rows_done()));
   }
   StepTraining(training);
 }
 
+// Gives back what no later pass needs, memory and disk, and makes what the next one does.
 void EndPass(Build* build, Training* training) {
   Trainer* trainer = training->trainer->object;
+  const bool by_groups = trainer->pass() == Trainer::Pass::kSharing;
   CallCore([&] {
     trainer->EndPass();
     return Status::Ok();
   });
-  if (trainer->pass() == Trainer::Pass::kSharing) training->members = StartMembers(build);
-  if (trainer->pass() != Trainer::Pass::kLists) return;
-  // Its disk space and memory, before the sort takes as much again.
-  if (!trainer->refines()) {
-    DropSample(training->sample);
-    training->sample = nullptr;
+  if (trainer->pass() == Trainer::Pass::kSharing) {
+    training->members = StartMembers(build);
+  } else if (by_groups) {
+    if (!trainer->refines()) DropSample(training);
+    tuplesort_performsort(training->members->sort);
+  } else if (training->members != nullptr) {
+    DropMembers(training->members);
+    training->members = nullptr;
   }
-  tuplesort_performsort(training->members->sort);
 }
 
 void ReportFewRows(const Trainer* trainer) {
@@ -264,8 +272,7 @@ void TrainLists(Build* build) {
     EndPass(build, &training);
   }
   ReportFewRows(trainer);
-  if (training.members != nullptr) DropMembers(training.members);
-  if (training.sample != nullptr) DropSample(training.sample);
+  DropSample(&training);
   build->routing = Hold<Routing>(build->context, [&] { return new Routing(trainer->TakeRouting()); });
   Drop(training.trainer);
   StartCalibration(build, queries);

@@ -150,9 +150,9 @@ TEST(Training, MetricIsKept) {
 // Every row passes by as often as was said, in as many passes as the number of lists takes.
 TEST(Training, CountsRowsOfAllPasses) {
   Random random(40);
-  // With and without groups; refined in two more passes, or too large for that.
+  // With and without groups; refined in two more passes, or too many centroids for that.
   const std::tuple<uint32_t, uint32_t, uint32_t, uint32_t> cases[] = {
-      {8, 1000, 100, 5}, {8, 1000, 63, 3}, {64, 40000, 8200, 3}, {6000, 60, 60, 3}, {6000, 400, 400, 3}};
+      {8, 1000, 100, 5}, {8, 1000, 63, 3}, {6000, 60, 60, 3}, {6000, 400, 400, 3}};
   for (const auto& [dimensions, rows, lists, passes] : cases) {
     TrainingRun run(Options(dimensions, lists), UniformVector(random, size_t{dimensions} * rows));
     Trainer& trainer = run.trainer();
@@ -165,6 +165,14 @@ TEST(Training, CountsRowsOfAllPasses) {
       before = trainer.rows_done();
     }
     EXPECT_EQ(before, trainer.rows_total());
+  }
+}
+
+TEST(Training, LargeSamplesAreNotRefined) {
+  for (uint64_t rows : {30000u, 40000u}) {
+    SampleSummary summary(64);
+    summary.rows = rows;
+    EXPECT_EQ(Trainer(Options(64, 8200), summary).refines(), rows == 30000) << rows;
   }
 }
 
