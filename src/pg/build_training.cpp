@@ -152,7 +152,7 @@ Held<Queries>* DrawQueries(const Build* build, SampleStore* sample) {
   return queries;
 }
 
-void StartCalibration(Build* build, Held<Queries>* queries) {
+void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid>* tids) {
   const Routing* routing = build->routing->object;
   build->coder = Hold<RowCoder>(build->context, [&] {
     return new RowCoder(build->metric, build->format, build->rotation_seed, routing->mean.data());
@@ -162,10 +162,8 @@ void StartCalibration(Build* build, Held<Queries>* queries) {
   options.format = build->format;
   options.rotation_seed = build->rotation_seed;
   options.epsilon = DefaultEpsilon(build->format.bits);
-  build->calibration = Hold<Calibration>(build->context, [&] {
-    return new Calibration(options, routing, std::move((*queries)->rows), std::move((*queries)->tids));
-  });
-  Drop(queries);
+  build->calibration = Hold<Calibration>(
+      build->context, [&] { return new Calibration(options, routing, std::move(*queries), std::move(*tids)); });
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -275,7 +273,8 @@ void TrainLists(Build* build) {
   DropSample(&training);
   build->routing = Hold<Routing>(build->context, [&] { return new Routing(trainer->TakeRouting()); });
   Drop(training.trainer);
-  StartCalibration(build, queries);
+  StartCalibration(build, &(*queries)->rows, &(*queries)->tids);
+  Drop(queries);
 }
 
 }  // namespace ivfremote
