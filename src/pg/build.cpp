@@ -1,4 +1,5 @@
-// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp and build_segment.cpp.
+// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp, build_training.cpp and
+// build_segment.cpp.
 #include "pg/build.h"
 
 #include <algorithm>
@@ -114,6 +115,7 @@ void StartBuildPhase(BuildPhase phase) {
 }
 
 int64_t MaintenanceBytes() { return int64_t{maintenance_work_mem} * 1024; }
+int SampleKilobytes() { return std::max(maintenance_work_mem / 4, 1024); }
 
 bool BuildVector(Build* build, Datum* values, bool* isnull, bool alive, Vector* vector) {
   if (isnull[0]) return false;
