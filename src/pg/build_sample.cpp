@@ -8,7 +8,6 @@
 
 #include "pg/build.h"
 #include "pg/pending.h"
-#include "pg/probes.h"
 
 extern "C" {
 #include "utils/sampling.h"
@@ -165,22 +164,6 @@ Held<Queries>* DrawQueries(const Build& build, const Sample& sample) {
   });
 }
 
-void StartCalibration(Build* build, Held<Queries>* queries) {
-  const Routing* routing = build->routing->object;
-  build->coder = Hold<RowCoder>(build->context, [&] {
-    return new RowCoder(build->metric, build->format, build->rotation_seed, routing->mean.data());
-  });
-  CalibrationOptions options;
-  options.metric = build->metric;
-  options.format = build->format;
-  options.rotation_seed = build->rotation_seed;
-  options.epsilon = DefaultEpsilon(build->format.bits);
-  build->calibration = Hold<Calibration>(build->context, [&] {
-    return new Calibration(options, routing, std::move((*queries)->rows), std::move((*queries)->tids));
-  });
-  Drop(queries);
-}
-
 int TrainingThreads() {
   const long online = sysconf(_SC_NPROCESSORS_ONLN);
   return static_cast<int>(std::clamp<long>(max_parallel_maintenance_workers + 1, 1, std::max(online, 1L)));
@@ -249,7 +232,8 @@ void TrainLists(Build* build) {
   build->routing =
       Hold<Routing>(build->context, [&] { return new Routing((*trainer)->TakeRouting()); });
   Drop(trainer);
-  StartCalibration(build, queries);
+  StartCalibration(build, &(*queries)->rows, &(*queries)->tids);
+  Drop(queries);
 }
 
 }  // namespace ivfremote
