@@ -24,6 +24,8 @@ constexpr size_t kLevels = std::size(kCurveNeighbours);
 // The neighbours of all queries are kept to the 100th, of some to the last level.
 constexpr size_t kManyNeighbours = 100;
 constexpr size_t kDeepQueries = 100;
+// Of as many neighbours this share more are gathered before the farthest are dropped.
+constexpr size_t kSlackShare = 4;
 constexpr size_t kLossQueries = 200;
 constexpr size_t kLossNeighbours = 10;
 constexpr size_t kBatchRows = 128;
@@ -111,15 +113,18 @@ void Calibration::Add(const float* centred, size_t n, const uint32_t* lists, con
 
 void Calibration::Keep(size_t number, const Neighbour& neighbour) {
   Query& query = queries_[number];
+  query.neighbours.push_back(neighbour);
+  if (query.neighbours.size() >= query.capacity + query.capacity / kSlackShare) DropFarthest(number);
+}
+
+void Calibration::DropFarthest(size_t number) {
+  Query& query = queries_[number];
   auto& neighbours = query.neighbours;
-  if (neighbours.size() == query.capacity) {
-    if (!(neighbour < neighbours.front())) return;
-    std::pop_heap(neighbours.begin(), neighbours.end());
-    neighbours.pop_back();
-  }
-  neighbours.push_back(neighbour);
-  std::push_heap(neighbours.begin(), neighbours.end());
-  if (neighbours.size() == query.capacity) thresholds_[number] = neighbours.front().score;
+  if (neighbours.size() <= query.capacity) return;
+  const auto end = neighbours.begin() + static_cast<ptrdiff_t>(query.capacity);
+  std::nth_element(neighbours.begin(), end - 1, neighbours.end());
+  thresholds_[number] = end[-1].score;
+  neighbours.erase(end, neighbours.end());
 }
 
 void Calibration::KeepCode(size_t number, float score, uint32_t list, const std::byte* row) {
@@ -137,8 +142,11 @@ void Calibration::KeepCode(size_t number, float score, uint32_t list, const std:
   std::push_heap(nearest.begin(), nearest.end());
 }
 
-std::vector<std::byte> Calibration::EncodePart(size_t part) const {
-  if (part > 0) return EncodeQuery(queries_[part - 1]);
+std::vector<std::byte> Calibration::EncodePart(size_t part) {
+  if (part > 0) {
+    DropFarthest(part - 1);
+    return EncodeQuery(queries_[part - 1]);
+  }
   const Bytes bytes = std::as_bytes(std::span(list_rows_));
   return {bytes.begin(), bytes.end()};
 }
@@ -217,7 +225,8 @@ Status Calibration::Step(Clock::time_point deadline, bool* done) {
 
 Status Calibration::RankQuery(size_t number) {
   Query& query = queries_[number];
-  std::sort_heap(query.neighbours.begin(), query.neighbours.end());
+  DropFarthest(number);
+  std::sort(query.neighbours.begin(), query.neighbours.end());
   ListRanker ranker(options_.metric, &raw_[number * routing_->dimensions], routing_->dimensions);
   IVFREMOTE_RETURN_IF_ERROR(ranker.Feed(encoded_routing_));
   std::vector<RankedList> lists;

@@ -49,7 +49,7 @@ class Calibration {
   // What has been kept so far, in part_count() parts, for MergePart of a calibration with the same arguments: with all
   // parts merged it is as if it had seen these rows too, whichever rows either of them saw. Damaged bytes are kCorrupt.
   size_t part_count() const { return queries_.size() + 1; }
-  std::vector<std::byte> EncodePart(size_t part) const;
+  std::vector<std::byte> EncodePart(size_t part);
   Status MergePart(size_t part, Bytes bytes);
 
   // As the constructor got them.
@@ -84,7 +84,9 @@ class Calibration {
   };
   struct Query {
     size_t capacity;
-    std::vector<Neighbour> neighbours;  // a heap, farthest first; sorted by Step
+    // In no order, the nearest `capacity` among them; sorted by Step. Those beyond are dropped now and then, all at once:
+    // a heap of 10000 is touched all over by each row it takes.
+    std::vector<Neighbour> neighbours;
     std::vector<CodedNeighbour> nearest;
     double score_offset;                // score + this: squared L2, or negative product
   };
@@ -96,6 +98,8 @@ class Calibration {
   };
 
   void Keep(size_t query, const Neighbour& neighbour);
+  // Drops all but the nearest `capacity`.
+  void DropFarthest(size_t query);
   // Its code, if this is a query whose loss by the bound is measured.
   void KeepCode(size_t query, float score, uint32_t list, const std::byte* row);
   std::vector<std::byte> EncodeQuery(const Query& query) const;

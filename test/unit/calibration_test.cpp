@@ -426,8 +426,8 @@ TEST_F(CalibrationTest, CloudsFarApartLoseNoNeighbours) {
 // -- shares of the rows
 
 // As a worker's calibration goes to the leader's.
-void Merge(const Calibration& from, Calibration* into) {
-  for (size_t part = 0; part < from.part_count(); ++part) ASSERT_OK(into->MergePart(part, from.EncodePart(part)));
+void Merge(Calibration* from, Calibration* into) {
+  for (size_t part = 0; part < from->part_count(); ++part) ASSERT_OK(into->MergePart(part, from->EncodePart(part)));
 }
 
 // Whichever rows each has seen. Coordinates are small integers, so products are exact, and many rows are equally near.
@@ -472,8 +472,8 @@ TEST_F(CalibrationTest, MergedIsAsIfOneHadSeenAllRows) {
         AddRows(&first, split, 2000);
         AddRows(&second, 2000, 3000);
         AddRows(&third, 0, split);
-        ASSERT_NO_FATAL_FAILURE(Merge(first, &second));
-        ASSERT_NO_FATAL_FAILURE(Merge(third, &second));
+        ASSERT_NO_FATAL_FAILURE(Merge(&first, &second));
+        ASSERT_NO_FATAL_FAILURE(Merge(&third, &second));
         EXPECT_EQ(second.NearestOf(7, 10).limit, whole.NearestOf(7, 10).limit);
         EXPECT_EQ(CurveOf(&second).Encode(), expected) << "split at " << split;
       }
