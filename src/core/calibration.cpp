@@ -28,7 +28,7 @@ constexpr size_t kDeepQueries = 100;
 constexpr size_t kSlackShare = 4;
 constexpr size_t kLossQueries = 200;
 constexpr size_t kLossNeighbours = 10;
-constexpr size_t kBatchRows = 128;
+constexpr size_t kBatchRows = 256;
 // Lists ranked beyond are probed by no threshold but infinity.
 constexpr uint32_t kMaxRankedLists = 8192;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();

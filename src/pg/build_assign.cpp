@@ -19,7 +19,7 @@ namespace ivfremote {
 namespace {
 
 // Rows compared with all queries of the calibration between two looks for interrupts.
-constexpr size_t kComparedRows = 128;
+constexpr size_t kComparedRows = 256;
 constexpr int kSortColumns = 3;
 
 // Of the memory of both sorts that of TIDs gets this share.
