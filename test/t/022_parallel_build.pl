@@ -20,8 +20,9 @@ my $directory = add_store($node, 'store');
 my $dims = 16;
 $node->safe_psql('postgres', qq{
 SELECT setseed(0.5);
+-- Clouds apart from each other: a row between two lists might go to either, as products are rounded.
 CREATE FUNCTION noise(i int, dims int) RETURNS real[] LANGUAGE sql AS
-  'SELECT array_agg((random() - 0.5)::real) FROM generate_series(1, dims + 0 * i)';
+  'SELECT array_agg((3 * p + random() - 0.5)::real) FROM unnest(point(i % 60, dims)) p';
 CREATE TABLE items (id int PRIMARY KEY, v real[], part int);
 -- Every 50th is NULL; under cosine every 70th has no direction; some are equal.
 INSERT INTO items SELECT i, CASE WHEN i % 50 = 0 THEN NULL WHEN i % 70 = 0 THEN array_fill(0::real, '{$dims}') WHEN i % 30 = 0 THEN array_fill(0.1::real, '{$dims}') ELSE noise(i, $dims) END, i % 3
@@ -84,8 +85,10 @@ for my $kind ([ 'l2', 'v', '' ], [ 'spill', 'v', ', spill = on' ], [ 'ip', 'v re
 	for my $index ('shared', 'workers')
 	{
 		ok(segment_bytes($index) eq $expected, "$name: $index has the serial build's segment");
+		# Neighbours at the same distance but for rounding may change places.
 		is($node->safe_psql('postgres', qq{
-			SELECT count(*) FROM (SELECT * FROM ivfremote_recall_curve('serial') EXCEPT SELECT * FROM ivfremote_recall_curve('$index')) x}), 0, "$name: $index has its recall curve");
+			SELECT count(*), sum(a.queries) = sum(b.queries), max(abs(a.lists / b.lists - 1)) < 0.01, max(abs(a.rows / b.rows - 1)) < 0.01
+			FROM ivfremote_recall_curve('serial') a JOIN ivfremote_recall_curve('$index') b USING (k, recall)}), '50|t|t|t', "$name: $index has its recall curve");
 		is($node->safe_psql('postgres', "SELECT reltuples FROM pg_class WHERE relname = '$index'"),
 			$node->safe_psql('postgres', "SELECT reltuples FROM pg_class WHERE relname = 'serial'"), "$name: $index counts its rows");
 	}
@@ -138,6 +141,13 @@ SKIP:
 	is($launched->('SET max_parallel_maintenance_workers = 0'), 0, 'none if none may be');
 	$node->safe_psql('postgres', 'DELETE FROM wide WHERE id > 1000; VACUUM wide');
 	is($launched->(''), 0, '6 MB of vectors: not worth a worker');
+}
+
+# Fewer than asked for, or none, are no error.
+for my $most (1, 0)
+{
+	is(build('few', 2, "SET max_parallel_workers = $most; DROP INDEX few_idx", q{CREATE INDEX few_idx ON few USING ivfremote (v) WITH (flush_threshold = 1, lists = 30)}), $most, "$most of 2 workers");
+	kept_ok($node, 'few', '<->', $dims, "$most of 2 workers: every row is found");
 }
 
 # Concurrent builds while rows come and go
