@@ -92,6 +92,9 @@ void DropSample(SampleStore* sample);
 // `calibration`.
 void TrainLists(Build* build);
 
+// Makes `coder` and `calibration`, when there is a routing; takes the sample rows `queries` and their TIDs.
+void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid>* tids);
+
 // Assigns every row to its list, codes it, sorts, finds the recall curve and writes the segment with its directory and
 // tid map.
 void BuildSegment(Build* build);

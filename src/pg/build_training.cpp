@@ -152,20 +152,6 @@ Held<Queries>* DrawQueries(const Build* build, SampleStore* sample) {
   return queries;
 }
 
-void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid>* tids) {
-  const Routing* routing = build->routing->object;
-  build->coder = Hold<RowCoder>(build->context, [&] {
-    return new RowCoder(build->metric, build->format, build->rotation_seed, routing->mean.data());
-  });
-  CalibrationOptions options;
-  options.metric = build->metric;
-  options.format = build->format;
-  options.rotation_seed = build->rotation_seed;
-  options.epsilon = DefaultEpsilon(build->format.bits);
-  build->calibration = Hold<Calibration>(
-      build->context, [&] { return new Calibration(options, routing, std::move(*queries), std::move(*tids)); });
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 
 int TrainingThreads() {
