@@ -1,4 +1,5 @@
-// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp and build_segment.cpp.
+// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp, build_segment.cpp and
+// build_write.cpp.
 #include "pg/build.h"
 
 #include <algorithm>
@@ -111,6 +112,14 @@ void StartBuildPhase(BuildPhase phase) {
   pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, static_cast<int64>(phase));
   pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
   pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, 0);
+  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, 0);
+  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, 0);
+}
+
+void ReportBytesWritten(uint64_t stored, uint64_t expected) {
+  const auto blocks = [](uint64_t bytes) { return static_cast<int64>((bytes + BLCKSZ - 1) / BLCKSZ); };
+  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, blocks(std::max(stored, expected)));
+  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, blocks(stored));
 }
 
 int64_t MaintenanceBytes() { return int64_t{maintenance_work_mem} * 1024; }

@@ -61,6 +61,8 @@ struct Build {
 };
 
 void StartBuildPhase(BuildPhase phase);
+// Of the segment, in the writing phase: how much is stored for good, of about how much.
+void ReportBytesWritten(uint64_t stored, uint64_t expected);
 int64_t MaintenanceBytes();
 
 // The vector of an index tuple, or false if it is not to be indexed. Allocates in the current context. Fixes the build's
@@ -76,5 +78,14 @@ void TrainLists(Build* build);
 // Assigns every row to its list, codes it, sorts, finds the recall curve and writes the segment with its directory and
 // tid map.
 void BuildSegment(Build* build);
+
+// TIDs in the sort.
+inline int64 PackTid(Tid tid) { return static_cast<int64>(tid.block) << 16 | tid.offset; }
+inline Tid UnpackTid(int64 packed) {
+  return {static_cast<uint32_t>(packed >> 16), static_cast<uint16_t>(packed & 0xffff)};
+}
+
+// The last part of BuildSegment: turns the sorted rows into the segment, in a server or in pages, and its directory.
+void WriteSegment(Build* build, Tuplesortstate* sort, TupleDesc descriptor);
 
 }  // namespace ivfremote
