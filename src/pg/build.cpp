@@ -10,6 +10,7 @@
 #include "pg/binding.h"
 #include "pg/pending.h"
 #include "pg/server.h"
+#include "pg/server_upload.h"
 #include "pg/stream.h"
 
 namespace ivfremote {
@@ -75,6 +76,7 @@ void BuildTrained(Build* build, MetaPage* meta) {
   build->format = {meta->code_kind, meta->bits, build->dimensions};
   if (build->format.bits == 0) build->format = AutomaticFormat(build->dimensions);
   build->rotation_seed = meta->rotation_seed;
+  if (build->server[0] != '\0') CheckServerAnswers(build->index, build->server);
   TrainLists(build);
   BuildSegment(build);
 

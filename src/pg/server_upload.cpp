@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "pg/build.h"
+#include "pg/incarnation.h"
 #include "pg/server.h"
 #include "pg/settings.h"
 
@@ -26,7 +27,7 @@ struct ServerUpload {
   Relation index;
   const char* server;
   Held<ObjectStore>* store;
-  Held<SegmentUpload>* upload;
+  Held<SegmentUpload>* upload;  // null while the server is only being checked
   uint64_t expected_bytes;
   bool warned;  // of the trouble there is
 };
@@ -58,9 +59,9 @@ const char* WriteHint(const ServerUpload* state, const CoreError& error) {
   switch (error.code) {
     case StatusCode::kUnavailable:
     case StatusCode::kTimeout:
-      return psprintf("Check the server with SELECT * FROM ivfremote_check_server(%s), then run the statement again; "
-                      "nothing refers to what was stored.",
-                      quote_literal_cstr(state->server));
+      return psprintf("Check the server with SELECT * FROM ivfremote_check_server(%s), then run the statement again%s.",
+                      quote_literal_cstr(state->server),
+                      state->upload == nullptr ? "" : "; nothing refers to what was stored");
     case StatusCode::kDenied:
       if (std::strstr(error.message, "RequestTimeTooSkewed") != nullptr) return "Set the clock of this machine.";
       // Else a file system's refusal.
@@ -76,13 +77,17 @@ const char* WriteHint(const ServerUpload* state, const CoreError& error) {
 
 [[noreturn]] void ThrowWriteError(const ServerUpload* state, const CoreError& error) {
   CHECK_FOR_INTERRUPTS();
-  const uint64_t stored = (*state->upload)->BytesStored();
+  const char* progress = "The build had not begun";
+  if (state->upload != nullptr) {
+    const uint64_t stored = (*state->upload)->BytesStored();
+    progress = psprintf("%.1f of about %.1f MB had been stored", static_cast<double>(stored) / kMegabyte,
+                        static_cast<double>(std::max(stored, state->expected_bytes)) / kMegabyte);
+  }
   const char* hint = WriteHint(state, error);
   ereport(ERROR, (errcode(error.sqlstate),
                   errmsg("could not write index \"%s\" to server \"%s\"", RelationGetRelationName(state->index),
                          state->server),
-                  errdetail("%.1f of about %.1f MB had been stored; last: %s.", static_cast<double>(stored) / kMegabyte,
-                            static_cast<double>(std::max(stored, state->expected_bytes)) / kMegabyte, error.message),
+                  errdetail("%s; last: %s.", progress, error.message),
                   hint == nullptr ? 0 : errhint("%s", hint)));
   pg_unreachable();
 }
@@ -122,19 +127,53 @@ void StepUntilDone(ServerUpload* state, Step step) {
     if (look.awaits_credentials)
       RefreshCredentials(state->server, state->index->rd_rel->relowner, state->store->object);
     WarnOfTrouble(state, look);
-    ReportBytesWritten((*state->upload)->BytesStored(), state->expected_bytes);
+    if (state->upload != nullptr) ReportBytesWritten((*state->upload)->BytesStored(), state->expected_bytes);
   }
+}
+
+// The read of an object that is not there.
+struct Probe {
+  std::unique_ptr<RangeWave> wave;
+  std::vector<RangeCompletion> completions;
+};
+
+Status StepProbe(Probe* probe, Clock::time_point deadline, bool* done) {
+  IVFREMOTE_RETURN_IF_ERROR(probe->wave->Step(deadline, &probe->completions));
+  if (probe->completions.empty()) return Status::Ok();
+  *done = true;
+  const Status& status = probe->completions[0].status;
+  // Who may not list a bucket is not told that an object is missing.
+  const bool answered = status.code() == StatusCode::kNotFound ||
+                        (status.code() == StatusCode::kDenied && status.message().find("AccessDenied") != std::string::npos);
+  return answered ? Status::Ok() : status;
+}
+
+ServerUpload* OpenServer(Relation index, const char* server) {
+  auto* state = static_cast<ServerUpload*>(palloc0(sizeof(ServerUpload)));
+  state->index = index;
+  state->server = server;
+  state->store = OpenPatientStore(server, index->rd_rel->relowner);
+  return state;
 }
 
 }  // namespace
 
+void CheckServerAnswers(Relation index, const char* server) {
+  const Uuid incarnation = GetIncarnation();
+  ServerUpload* state = OpenServer(index, server);
+  ObjectStore* store = state->store->object;
+  Held<Probe>* held = Hold<Probe>(CurrentMemoryContext, [] { return new Probe(); });
+  Probe* probe = held->object;
+  CallCore([&] { return store->GetRanges({{FormatIncarnation(incarnation) + "/check/none", 0, 1}}, 1, &probe->wave); });
+  StepUntilDone(state, [probe](Clock::time_point deadline, bool* done) { return StepProbe(probe, deadline, done); });
+  Drop(held);
+  Drop(state->store);
+}
+
 ServerUpload* StartUpload(Relation index, const char* server, const SegmentName& name, uint64_t part_bytes,
                           uint64_t expected_bytes) {
-  auto* state = static_cast<ServerUpload*>(palloc0(sizeof(ServerUpload)));
-  state->index = index;
-  state->server = server;
+  ServerUpload* state = OpenServer(index, server);
   state->expected_bytes = expected_bytes;
-  state->store = OpenPatientStore(server, index->rd_rel->relowner);
   state->upload = Hold<SegmentUpload>(CurrentMemoryContext, [&] {
     return new SegmentUpload(state->store->object, name, part_bytes);
   });

@@ -8,6 +8,10 @@
 
 namespace ivfremote {
 
+// Before work of hours: errors if the server does not answer (after ivfremote.write_timeout), has no such bucket, or does
+// not know the keys. Whether they may write is not known before they do.
+void CheckServerAnswers(Relation index, const char* server);
+
 struct ServerUpload;
 
 // Opens the server's store with the rights of the index's owner. Held by the current memory context, whose end aborts what
