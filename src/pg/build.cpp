@@ -1,5 +1,5 @@
-// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp, build_training.cpp and
-// build_segment.cpp.
+// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp, build_training.cpp, build_segment.cpp
+// (which calls build_assign.cpp and build_parallel.cpp) and build_write.cpp.
 #include "pg/build.h"
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include "pg/binding.h"
 #include "pg/pending.h"
 #include "pg/server.h"
+#include "pg/server_upload.h"
 #include "pg/stream.h"
 
 namespace ivfremote {
@@ -75,6 +76,7 @@ void BuildTrained(Build* build, MetaPage* meta) {
   build->format = {meta->code_kind, meta->bits, build->dimensions};
   if (build->format.bits == 0) build->format = AutomaticFormat(build->dimensions);
   build->rotation_seed = meta->rotation_seed;
+  if (build->server[0] != '\0') CheckServerAnswers(build->index, build->server);
   TrainLists(build);
   BuildSegment(build);
 
@@ -112,6 +114,14 @@ void StartBuildPhase(BuildPhase phase) {
   pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, static_cast<int64>(phase));
   pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
   pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, 0);
+  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, 0);
+  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, 0);
+}
+
+void ReportBytesWritten(uint64_t stored, uint64_t expected) {
+  const auto blocks = [](uint64_t bytes) { return static_cast<int64>((bytes + BLCKSZ - 1) / BLCKSZ); };
+  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, blocks(std::max(stored, expected)));
+  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, blocks(stored));
 }
 
 int64_t MaintenanceBytes() { return int64_t{maintenance_work_mem} * 1024; }

@@ -36,6 +36,8 @@ struct SampleStore {
   Held<SampleSummary>* summary;
 };
 
+struct BuildWorkers;  // build_parallel.h
+
 struct Build {
   Relation heap;
   Relation index;
@@ -71,6 +73,8 @@ struct Build {
 };
 
 void StartBuildPhase(BuildPhase phase);
+// Of the segment, in the writing phase: how much is stored for good, of about how much.
+void ReportBytesWritten(uint64_t stored, uint64_t expected);
 int64_t MaintenanceBytes();
 // What each holder of sample rows may have in memory before it takes to a temporary file.
 int SampleKilobytes();
@@ -98,5 +102,21 @@ void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid
 // Assigns every row to its list, codes it, sorts, finds the recall curve and writes the segment with its directory and
 // tid map.
 void BuildSegment(Build* build);
+
+// TIDs in the sort.
+inline int64 PackTid(Tid tid) { return static_cast<int64>(tid.block) << 16 | tid.offset; }
+inline Tid UnpackTid(int64 packed) {
+  return {static_cast<uint32_t>(packed >> 16), static_cast<uint16_t>(packed & 0xffff)};
+}
+
+// All rows as (list int4, tid int8, row bytea), by list and TID, ready to be read.
+struct AssignedRows {
+  TupleDesc descriptor;
+  Tuplesortstate* sort;
+  BuildWorkers* workers;  // whose files the sort reads; null: there were none
+};
+
+// The last part of BuildSegment: turns the sorted rows into the segment, in a server or in pages, and its directory.
+void WriteSegment(Build* build, const AssignedRows& rows);
 
 }  // namespace ivfremote

@@ -6,20 +6,6 @@
 
 namespace ivfremote {
 
-struct BuildWorkers;
-
-inline int64 PackTid(Tid tid) { return static_cast<int64>(tid.block) << 16 | tid.offset; }
-inline Tid UnpackTid(int64 packed) {
-  return {static_cast<uint32_t>(packed >> 16), static_cast<uint16_t>(packed & 0xffff)};
-}
-
-// All rows as (list int4, tid int8, row bytea), by list and TID, ready to be read.
-struct AssignedRows {
-  TupleDesc descriptor;
-  Tuplesortstate* sort;
-  BuildWorkers* workers;  // whose files the sort reads; null: there were none
-};
-
 // The phase itself, with as many workers as there should be. Also writes the tid map, completes the calibration and sets
 // the routing's radii.
 AssignedRows AssignRows(Build* build);
