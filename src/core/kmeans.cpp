@@ -242,7 +242,7 @@ void KMeans::ForEach(size_t count, const std::function<void(size_t)>& task) cons
     return;
   }
   Tasks tasks(count, task);
-  const int workers = static_cast<int>(std::min<size_t>(static_cast<size_t>(options_.threads), count));
+  [[maybe_unused]] const int workers = static_cast<int>(std::min<size_t>(static_cast<size_t>(options_.threads), count));
   // The calling thread only watches, so that it can take signals whatever the tasks are at.
 #pragma omp parallel num_threads(workers + 1)
   {

@@ -224,11 +224,12 @@ void EndPass(Build* build, Training* training) {
 
 void ReportFewRows(const Trainer* trainer) {
   if (trainer->enough_memory_bytes() == 0) return;
+  const int64_t megabytes = MaintenanceMegabytesFor(static_cast<int64_t>(trainer->enough_memory_bytes()));
   ereport(NOTICE,
           (errmsg("k-means uses %llu sample rows, as few as %.1f per list",
                   static_cast<unsigned long long>(trainer->rows_used()), trainer->fewest_rows_per_list()),
            errhint("Set maintenance_work_mem to at least %lldMB.",
-                   static_cast<long long>(MaintenanceMegabytesFor(static_cast<int64_t>(trainer->enough_memory_bytes()))))));
+                   static_cast<long long>(megabytes))));
 }
 
 }  // namespace
