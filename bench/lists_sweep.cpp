@@ -5,8 +5,7 @@
 // number of lists, at distances that shrink by 0.7 a level. `cloud` is the same without clusters: one level, the hard case
 // of words. All steps are normal, coordinate j with variance 1 / (1 + j): 100 dimensions are worth 16, 768 worth 32
 // (squared sum of variances by sum of squares). Groups are k-means of the centroids, as many as the square root of the
-// lists. Rows and queries are a step from
-// the centroids: the last level's, of a cloud half of it.
+// lists. Rows and queries are a step from the centroids: the last level's, of a cloud half of it.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
