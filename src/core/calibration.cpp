@@ -43,6 +43,15 @@ struct CodeHeader {
   uint32_t list;
 };
 
+// A mark more is 0.2 % more lists. Stop values of lists that are ranked are at most ln(8192) + 4 x 20, below the last mark.
+constexpr float kStopUnit = 1.0f / 512;
+constexpr size_t kMarks = 90 * 512;
+static_assert(kAdaptiveRule.ratio_weight == 4.0f && kMaxRankedLists == 8192);
+
+float ThresholdAt(size_t mark) { return static_cast<float>(mark) * kStopUnit; }
+// The first whose threshold reaches the stop value.
+size_t MarkOf(float stop) { return std::min(static_cast<size_t>(std::ceil(stop / kStopUnit)), kMarks - 1); }
+
 // Whether query `i` of `count` is one of `wanted` that lie evenly among them: queries may come in the order of the table.
 bool IsOneOf(size_t wanted, size_t i, size_t count) { return (i + 1) * wanted / count > i * wanted / count; }
 
@@ -214,49 +223,51 @@ TrueNeighbours Calibration::NearestOf(size_t query, uint32_t k) const {
 }
 
 Status Calibration::Step(Clock::time_point deadline, bool* done) {
-  if (encoded_routing_.empty()) encoded_routing_ = routing_->Encode();
   do {
-    if (ranked_ < queries_.size()) IVFREMOTE_RETURN_IF_ERROR(RankQuery(ranked_++));
+    if (ranked_ < queries_.size()) RankQuery(ranked_++);
   } while (ranked_ < queries_.size() && Clock::now() < deadline);
   *done = ranked_ == queries_.size();
   if (*done) Finish();
   return Status::Ok();
 }
 
-Status Calibration::RankQuery(size_t number) {
+void Calibration::RankQuery(size_t number) {
   Query& query = queries_[number];
   DropFarthest(number);
   std::sort(query.neighbours.begin(), query.neighbours.end());
-  ListRanker ranker(options_.metric, &raw_[number * routing_->dimensions], routing_->dimensions);
-  IVFREMOTE_RETURN_IF_ERROR(ranker.Feed(encoded_routing_));
+  // As scans rank. They look at fewer lists exactly, but hardly ever miss one of those they probe by that.
+  ListRanker ranker(routing_, &raw_[number * routing_->dimensions],
+                    {kAdaptiveRule, std::min(routing_->list_count(), kMaxRankedLists), kAnyStop});
   std::vector<RankedList> lists;
-  const uint32_t count = std::min(routing_->list_count(), kMaxRankedLists);
-  IVFREMOTE_RETURN_IF_ERROR(ranker.Rank(ProbeRule(), count, kAnyStop, &lists));
-  Rank(lists, query, &fixed_.emplace_back());
-  if (options_.metric == Metric::kInnerProduct) return Status::Ok();
-  IVFREMOTE_RETURN_IF_ERROR(ranker.Rank(kAdaptiveRule, count, kAnyStop, &lists));
-  Rank(lists, query, &adaptive_.emplace_back());
-  return Status::Ok();
+  ranker.Rank(ProbeRule(), &lists);
+  Rank(lists, query, &fixed_);
+  if (options_.metric == Metric::kInnerProduct) return;
+  ranker.Rank(kAdaptiveRule, &lists);
+  Rank(lists, query, &adaptive_);
 }
 
-void Calibration::Rank(const std::vector<RankedList>& lists, const Query& query, Ranking* ranking) const {
+void Calibration::Rank(const std::vector<RankedList>& lists, const Query& query, Rankings* rankings) const {
+  rankings->lists.resize(kMarks);
+  rankings->rows.resize(kMarks);
+  rankings->found_at.resize(kLevels);
   std::vector<float> stop_of(routing_->list_count(), kInfinity);
-  double rows = 0;
   for (const RankedList& ranked : lists) {
     stop_of[ranked.list] = ranked.stop;
-    rows += static_cast<double>(list_rows_[ranked.list]);
-    ranking->stops.push_back(ranked.stop);
-    ranking->rows.push_back(static_cast<float>(rows));
+    const size_t mark = MarkOf(ranked.stop);
+    ++rankings->lists[mark];
+    rankings->rows[mark] += list_rows_[ranked.list];
   }
-  ranking->found_at.resize(kLevels);
   for (size_t level = 0; level < kLevels; ++level) {
     if (kCurveNeighbours[level] > query.capacity) break;
-    const size_t k = std::min<size_t>(kCurveNeighbours[level], query.neighbours.size());
-    for (size_t i = 0; i < k; ++i) {
+    const size_t count = std::min<size_t>(kCurveNeighbours[level], query.neighbours.size());
+    if (count == 0) continue;
+    std::vector<float>& found_at = rankings->found_at[level].emplace_back();
+    found_at.reserve(count);
+    for (size_t i = 0; i < count; ++i) {
       const Neighbour& neighbour = query.neighbours[i];
-      ranking->found_at[level].push_back(std::min(stop_of[neighbour.list], stop_of[neighbour.second_list]));
+      found_at.push_back(std::min(stop_of[neighbour.list], stop_of[neighbour.second_list]));
     }
-    std::sort(ranking->found_at[level].begin(), ranking->found_at[level].end());
+    std::sort(found_at.begin(), found_at.end());
   }
 }
 
@@ -291,55 +302,47 @@ double Calibration::MeasureBoundLoss() const {
   return seen == 0 ? 0 : static_cast<double>(lost) / static_cast<double>(seen);
 }
 
-CurvePoint Calibration::Solve(const std::vector<Ranking>& rankings, size_t level, float recall) const {
-  const auto count_up_to = [](const std::vector<float>& values, float threshold) {
-    return static_cast<size_t>(std::upper_bound(values.begin(), values.end(), threshold) - values.begin());
-  };
+CurvePoint Calibration::Solve(const Rankings& rankings, size_t level, float recall) const {
+  const auto& queries = rankings.found_at[level];
   // What the bound loses has to be made up for by more lists; but not all of it can be.
   const double wanted = std::min(recall / (1.0 - curve_.bound_loss), std::max<double>(recall, 1 - (1 - recall) / 4.0));
-  const auto reaches = [&](float threshold) {
+  const auto reaches = [&](size_t mark) {
     double sum = 0;
     double squares = 0;
-    double queries = 0;
-    for (const Ranking& ranking : rankings) {
-      const auto& found_at = ranking.found_at[level];
-      if (found_at.empty()) continue;
-      const double share = static_cast<double>(count_up_to(found_at, threshold)) / static_cast<double>(found_at.size());
+    for (const std::vector<float>& found_at : queries) {
+      const auto end = std::upper_bound(found_at.begin(), found_at.end(), ThresholdAt(mark));
+      const double share = static_cast<double>(end - found_at.begin()) / static_cast<double>(found_at.size());
       sum += share;
       squares += share * share;
-      ++queries;
     }
-    if (queries == 0) return false;
-    const double mean = sum / queries;
-    const double variance = std::max(0.0, squares / queries - mean * mean);
-    return mean - std::sqrt(variance / queries) >= wanted;
+    if (queries.empty()) return false;
+    const auto count = static_cast<double>(queries.size());
+    const double mean = sum / count;
+    const double variance = std::max(0.0, squares / count - mean * mean);
+    return mean - std::sqrt(variance / count) >= wanted;
   };
-  // Only so many lists have been ranked.
-  const double all_rows = std::accumulate(list_rows_.begin(), list_rows_.end(), 0.0);
-  float high = 0;
-  for (const Ranking& ranking : rankings)
-    for (const float stop : ranking.found_at[level])
-      if (std::isfinite(stop)) high = std::max(high, stop);
   CurvePoint point{kCurveNeighbours[level], recall, kInfinity, 0, 0, 0};
-  if (reaches(high)) {
-    float low = 0;
-    for (int i = 0; i < 20; ++i) {
-      const float middle = (low + high) / 2;
-      (reaches(middle) ? high : low) = middle;
-    }
-    point.stop = high;
+  size_t low = 0;
+  size_t high = kMarks;  // beyond: only so many lists have been ranked
+  while (low < high) {
+    const size_t middle = (low + high) / 2;
+    if (reaches(middle))
+      high = middle;
+    else
+      low = middle + 1;
   }
-  const bool all = std::isinf(point.stop);
-  double lists = 0;
-  double rows = 0;
-  for (const Ranking& ranking : rankings) {
-    const size_t probed = std::max<size_t>(count_up_to(ranking.stops, point.stop), 1);
-    lists += static_cast<double>(all ? routing_->list_count() : probed);
-    rows += all ? all_rows : ranking.rows[probed - 1];
+  if (low < kMarks) {
+    point.stop = ThresholdAt(low);
+    const auto sum_up_to = [&](const std::vector<uint64_t>& sums) {
+      return static_cast<double>(std::accumulate(sums.begin(), sums.begin() + static_cast<ptrdiff_t>(low) + 1, uint64_t{0}));
+    };
+    const auto count = static_cast<double>(queries_.size());
+    point.lists = static_cast<float>(sum_up_to(rankings.lists) / count);
+    point.rows = static_cast<float>(sum_up_to(rankings.rows) / count);
+  } else {
+    point.lists = static_cast<float>(routing_->list_count());
+    point.rows = static_cast<float>(std::accumulate(list_rows_.begin(), list_rows_.end(), 0.0));
   }
-  const auto queries = static_cast<double>(rankings.size());
-  point.lists = static_cast<float>(lists / queries);
-  point.rows = static_cast<float>(rows / queries);
   point.bytes = point.rows * static_cast<float>(options_.format.RowBytes() + kTidBytes) +
                 point.lists * static_cast<float>(kBlockAlignment);
   return point;
@@ -352,8 +355,8 @@ void Calibration::Finish() {
   curve_.bound_loss = static_cast<float>(MeasureBoundLoss());
   constexpr size_t kTen = 1;
   static_assert(kCurveNeighbours[kTen] == 10);
-  const std::vector<Ranking>* rankings = &fixed_;
-  if (!adaptive_.empty() && Solve(adaptive_, kTen, 0.95f).rows < Solve(fixed_, kTen, 0.95f).rows) {
+  const Rankings* rankings = &fixed_;
+  if (options_.metric != Metric::kInnerProduct && Solve(adaptive_, kTen, 0.95f).rows < Solve(fixed_, kTen, 0.95f).rows) {
     rankings = &adaptive_;
     curve_.rule = kAdaptiveRule;
   }

@@ -90,11 +90,12 @@ class Calibration {
     std::vector<CodedNeighbour> nearest;
     double score_offset;                // score + this: squared L2, or negative product
   };
-  // What one rule makes of one query.
-  struct Ranking {
-    std::vector<float> stops;  // of the lists, ascending
-    std::vector<float> rows;   // in the lists up to here
-    std::vector<std::vector<float>> found_at;  // for each k of kCurveNeighbours: the neighbours' stop values, ascending
+  // What one rule makes of the queries. Thresholds are multiples of a unit, the marks.
+  struct Rankings {
+    std::vector<uint64_t> lists;  // by mark: of all queries, the lists whose stop value it is the first to reach
+    std::vector<uint64_t> rows;   // in these lists
+    // For each k of kCurveNeighbours and query that has as many: the neighbours' stop values, ascending.
+    std::vector<std::vector<std::vector<float>>> found_at;
   };
 
   void Keep(size_t query, const Neighbour& neighbour);
@@ -104,10 +105,10 @@ class Calibration {
   void KeepCode(size_t query, float score, uint32_t list, const std::byte* row);
   std::vector<std::byte> EncodeQuery(const Query& query) const;
   Status MergeQuery(size_t number, Bytes bytes);
-  Status RankQuery(size_t number);
-  void Rank(const std::vector<RankedList>& lists, const Query& query, Ranking* ranking) const;
+  void RankQuery(size_t number);
+  void Rank(const std::vector<RankedList>& lists, const Query& query, Rankings* rankings) const;
   double MeasureBoundLoss() const;
-  CurvePoint Solve(const std::vector<Ranking>& rankings, size_t level, float recall) const;
+  CurvePoint Solve(const Rankings& rankings, size_t level, float recall) const;
   void Finish();
 
   CalibrationOptions options_;
@@ -119,9 +120,8 @@ class Calibration {
   std::vector<float> thresholds_;  // of each query: scores beyond are of no interest
   std::vector<uint64_t> list_rows_;
   std::vector<float> products_;
-  std::vector<std::byte> encoded_routing_;
-  std::vector<Ranking> adaptive_;
-  std::vector<Ranking> fixed_;
+  Rankings adaptive_;
+  Rankings fixed_;
   size_t ranked_ = 0;
   RecallCurve curve_;
 };

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "core/routing.h"
+#include "core/list_ranker.h"
 #include "core/status.h"
 
 namespace ivfremote {

@@ -1,54 +1,128 @@
 #include "core/routing.h"
 
 #include <algorithm>
-#include <cfloat>
+#include <cassert>
 #include <cmath>
 #include <cstring>
-#include <limits>
-#include <numeric>
 
 #include "core/distance.h"
+#include "core/half.h"
 #include "core/little_endian.h"
+#include "core/object_store.h"
 
 namespace ivfremote {
 namespace {
 
 constexpr uint32_t kMagic = 0x54554f52;  // "ROUT"
 constexpr uint16_t kVersion = 0;
+constexpr uint8_t kFloat16 = 1;
+constexpr uint64_t kAlignment = 64;
+constexpr uint32_t kCodeBits = 4;
+constexpr uint64_t kMaxFloatBytes = 1 << 20;
+constexpr uint64_t kMaxCodeBytes = uint64_t{kMaxLists} * kMaxDimensions * 2;
+
+// With these exponents every float16 but the largest times the power of two is a float32.
+constexpr int32_t kMinExponent = -125;
+constexpr int32_t kMaxExponent = 113;
+// The largest centroid's value has this exponent as a float16; what would round up to the next is rounded down.
+constexpr int32_t kHalfExponent = 14;
+constexpr float kLargestHalf = 32752;
 
 struct RawRoutingHeader {
   uint32_t magic;
   uint16_t version;
   uint8_t metric;
-  uint8_t centroid_kind;  // 0: float32
+  uint8_t centroid_kind;
   uint32_t required_features;
   uint32_t ignorable_features;
   uint32_t dimensions;
   uint32_t list_count;
   uint32_t group_count;
-  uint8_t reserved[36];
+  int16_t exponent;
+  uint8_t code_kind;
+  uint8_t code_bits;
+  uint64_t code_bytes;
+  uint64_t rotation_seed;
+  uint8_t reserved[80];
 };
 static_assert(sizeof(RawRoutingHeader) == RoutingHeader::kBytes);
+static_assert(offsetof(RawRoutingHeader, code_bytes) == 32 && offsetof(RawRoutingHeader, reserved) == 48);
 
-template <typename T>
-void Put(std::byte** to, const std::vector<T>& values) {
-  if (!values.empty()) std::memcpy(*to, values.data(), values.size() * sizeof(T));
-  *to += values.size() * sizeof(T);
+float Scale(int32_t exponent) { return std::ldexp(1.0f, exponent); }
+
+uint64_t GroupCodeBytes(const CodeFormat& format, uint32_t lists) {
+  return AlignUp(3 * sizeof(float) * uint64_t{lists} + GroupedBytes(format.padded(), format.bits, lists), kAlignment);
+}
+
+std::vector<uint64_t> CodeOffsets(const CodeFormat& format, const std::vector<uint32_t>& group_first) {
+  std::vector<uint64_t> offsets(group_first.size());
+  for (size_t g = 1; g < offsets.size(); ++g)
+    offsets[g] = offsets[g - 1] + GroupCodeBytes(format, group_first[g] - group_first[g - 1]);
+  return offsets;
 }
 
 template <typename T>
-void Take(const std::byte** from, size_t count, std::vector<T>* values) {
+void Put(const std::vector<T>& values, std::byte* to) {
+  if (!values.empty()) std::memcpy(to, values.data(), values.size() * sizeof(T));
+}
+
+template <typename T>
+void Take(const std::byte* from, size_t count, std::vector<T>* values) {
   values->resize(count);
-  if (count > 0) std::memcpy(values->data(), *from, count * sizeof(T));
-  *from += count * sizeof(T);
+  if (count > 0) std::memcpy(values->data(), from, count * sizeof(T));
 }
 
-// The logarithm of a ratio of scores counts as no more: the best score may be 0.
-constexpr double kMaxLogRatio = 20;
+void PutHalves(const std::vector<float>& values, int32_t exponent, std::byte* to) {
+  for (const float value : values) {
+    const uint16_t half = RoundToHalf(value / Scale(exponent));
+    float stored;
+    FromHalves(&half, 1, Scale(exponent), &stored);
+    assert(stored == value || std::isnan(value));
+    Store(to, half);
+    to += sizeof half;
+  }
+}
 
-float ToFloat(double value) { return static_cast<float>(std::clamp<double>(value, -FLT_MAX, FLT_MAX)); }
+void TakeHalves(const std::byte* from, size_t count, int32_t exponent, std::vector<float>* values) {
+  values->resize(count);
+  FromHalves(reinterpret_cast<const uint16_t*>(from), count, Scale(exponent), values->data());
+}
+
+// Gives the routing what its codes' place and meaning follow from.
+void PrepareCodes(uint32_t bits, uint64_t rotation_seed, Routing* routing) {
+  routing->code_bits = bits;
+  routing->rotation_seed = rotation_seed;
+  routing->rotation.reset();
+  routing->code_offsets.clear();
+  routing->codes.clear();
+  if (bits == 0) return;
+  routing->rotation.emplace(routing->dimensions, rotation_seed);
+  routing->code_offsets = CodeOffsets({CodeKind::kRabitq, bits, routing->dimensions}, routing->group_first);
+}
 
 }  // namespace
+
+uint64_t RoutingHeader::RadiiOffset() const {
+  return AlignUp(GroupCentroidsOffset() + group_count * CentroidBytes(), kAlignment);
+}
+
+uint64_t RoutingHeader::CodesOffset() const {
+  return AlignUp(RadiiOffset() + uint64_t{list_count} * sizeof(float), kAlignment);
+}
+
+uint64_t RoutingHeader::EndOf(RoutingPart part) const {
+  switch (part) {
+    case RoutingPart::kGroups:
+      return RadiiOffset();
+    case RoutingPart::kLists:
+      return CodesOffset();
+    case RoutingPart::kCodes:
+      return CentroidsOffset();
+    case RoutingPart::kCentroids:
+      break;
+  }
+  return EncodedBytes();
+}
 
 Status DecodeRoutingHeader(Bytes bytes, RoutingHeader* header) {
   if (bytes.size() < sizeof(RawRoutingHeader)) return Status::Corrupt("routing is shorter than its header");
@@ -57,52 +131,148 @@ Status DecodeRoutingHeader(Bytes bytes, RoutingHeader* header) {
   if (raw.version > kVersion)
     return Status::Unsupported("routing has format version " + std::to_string(raw.version) +
                                ", this library reads up to " + std::to_string(kVersion));
-  if (raw.required_features != 0 || raw.centroid_kind != 0)
+  const bool known_code = raw.code_kind == static_cast<uint8_t>(CodeKind::kRabitq) ? IsCodeWidth(raw.code_bits)
+                                                                                   : raw.code_kind == 0;
+  if (raw.required_features != 0 || raw.centroid_kind != kFloat16 || !known_code)
     return Status::Unsupported("routing uses features this library does not know");
   if (raw.metric > static_cast<uint8_t>(Metric::kCosine) || raw.dimensions == 0 ||
       raw.dimensions > kMaxDimensions || raw.list_count == 0 || raw.list_count > kMaxLists ||
-      raw.group_count == 0 || raw.group_count > raw.list_count)
+      raw.group_count == 0 || raw.group_count > raw.list_count || raw.exponent < kMinExponent ||
+      raw.exponent > kMaxExponent || raw.code_bytes > kMaxCodeBytes || raw.code_bytes % kAlignment != 0 ||
+      (raw.code_bits == 0) != (raw.code_kind == 0) || (raw.code_bits == 0) != (raw.code_bytes == 0))
     return Status::Corrupt("routing has an impossible header");
-  *header = {raw.dimensions, static_cast<Metric>(raw.metric), raw.list_count, raw.group_count};
+  *header = {raw.dimensions, static_cast<Metric>(raw.metric), raw.list_count, raw.group_count, raw.exponent,
+             raw.code_bits,  raw.code_bytes,                  raw.rotation_seed};
   return Status::Ok();
 }
 
-std::vector<std::byte> Routing::Encode() const {
+RoutingHeader Routing::header() const {
+  return {dimensions, metric,    list_count(), group_count(), exponent,
+          code_bits,  code_bits == 0 ? 0 : code_offsets.back(), rotation_seed};
+}
+
+size_t Routing::bytes() const {
+  return (mean.size() + radii.size() + group_first.size() + group_centroids.size() + centroids.size()) * sizeof(float) +
+         code_offsets.size() * sizeof(uint64_t) + codes.size() +
+         (rotation ? Rotation::kRounds * rotation->padded() * sizeof(uint32_t) : 0);
+}
+
+std::vector<std::byte> Routing::Encode(bool with_codes) const {
+  RoutingHeader header = this->header();
+  if (!with_codes) {
+    header.code_bits = 0;
+    header.code_bytes = 0;
+    header.rotation_seed = 0;
+  }
   RawRoutingHeader raw{};
   raw.magic = kMagic;
   raw.version = kVersion;
   raw.metric = static_cast<uint8_t>(metric);
-  raw.dimensions = dimensions;
-  raw.list_count = list_count();
-  raw.group_count = group_count();
-  std::vector<std::byte> bytes(header().EncodedBytes());
+  raw.centroid_kind = kFloat16;
+  raw.dimensions = header.dimensions;
+  raw.list_count = header.list_count;
+  raw.group_count = header.group_count;
+  raw.exponent = static_cast<int16_t>(header.exponent);
+  raw.code_kind = static_cast<uint8_t>(header.coded() ? CodeKind::kRabitq : CodeKind::kFloat32);
+  raw.code_bits = static_cast<uint8_t>(header.code_bits);
+  raw.code_bytes = header.code_bytes;
+  raw.rotation_seed = header.rotation_seed;
+  std::vector<std::byte> bytes(header.EncodedBytes());
   Store(bytes.data(), raw);
-  std::byte* to = bytes.data() + sizeof raw;
-  Put(&to, mean);
-  Put(&to, radii);
-  Put(&to, group_first);
-  Put(&to, group_centroids);
-  Put(&to, centroids);
+  Put(mean, &bytes[header.MeanOffset()]);
+  Put(group_first, &bytes[header.GroupsOffset()]);
+  PutHalves(group_centroids, exponent, bytes.data() + header.GroupCentroidsOffset());
+  Put(radii, &bytes[header.RadiiOffset()]);
+  if (header.coded()) std::memcpy(&bytes[header.CodesOffset()], codes.data(), header.code_bytes);
+  PutHalves(centroids, exponent, bytes.data() + header.CentroidsOffset());
   return bytes;
 }
 
-Status DecodeRouting(Bytes bytes, Routing* routing) {
+Status DecodeRouting(Bytes bytes, RoutingPart part, Routing* routing) {
   RoutingHeader header;
   IVFREMOTE_RETURN_IF_ERROR(DecodeRoutingHeader(bytes, &header));
-  if (bytes.size() != header.EncodedBytes()) return Status::Corrupt("routing has the wrong length");
+  if (bytes.size() != header.EndOf(part)) return Status::Corrupt("routing has the wrong length");
   const size_t d = header.dimensions;
   routing->dimensions = header.dimensions;
   routing->metric = header.metric;
-  const std::byte* from = bytes.data() + RoutingHeader::kBytes;
-  Take(&from, d, &routing->mean);
-  Take(&from, header.list_count, &routing->radii);
-  Take(&from, header.group_count + size_t{1}, &routing->group_first);
-  Take(&from, header.group_count * d, &routing->group_centroids);
-  Take(&from, header.list_count * d, &routing->centroids);
+  routing->exponent = header.exponent;
+  const std::byte* from = bytes.data();
+  Take(from + header.MeanOffset(), d, &routing->mean);
+  Take(from + header.GroupsOffset(), header.group_count + size_t{1}, &routing->group_first);
   if (!std::is_sorted(routing->group_first.begin(), routing->group_first.end()) ||
       routing->group_first.front() != 0 || routing->group_first.back() != header.list_count)
     return Status::Corrupt("routing has impossible groups");
+  PrepareCodes(header.code_bits, header.rotation_seed, routing);
+  if (header.coded() && routing->code_offsets.back() != header.code_bytes)
+    return Status::Corrupt("routing has codes of another length than its groups");
+  TakeHalves(from + header.GroupCentroidsOffset(), header.group_count * d, header.exponent, &routing->group_centroids);
+  routing->radii.assign(header.list_count, 0.0f);
+  routing->centroids.clear();
+  if (part >= RoutingPart::kLists) Take(from + header.RadiiOffset(), header.list_count, &routing->radii);
+  if (part >= RoutingPart::kCodes && header.coded()) {
+    Take(from + header.CodesOffset(), header.code_bytes, &routing->codes);
+    routing->codes.resize(header.code_bytes + RangeBuffer::kSlack);
+  }
+  if (part == RoutingPart::kCentroids)
+    TakeHalves(from + header.CentroidsOffset(), header.list_count * d, header.exponent, &routing->centroids);
   return Status::Ok();
+}
+
+void RoundCentroids(Routing* routing) {
+  float largest = 0;
+  for (const auto* values : {&routing->group_centroids, &routing->centroids})
+    for (const float value : *values) largest = std::max(largest, std::abs(value));
+  const int32_t exponent = largest > 0 ? std::ilogb(largest) - kHalfExponent : 0;
+  routing->exponent = std::clamp(exponent, kMinExponent, kMaxExponent);
+  const float scale = Scale(routing->exponent);
+  for (auto* values : {&routing->group_centroids, &routing->centroids})
+    for (float& value : *values) {
+      const uint16_t half = RoundToHalf(std::clamp(value / scale, -kLargestHalf, kLargestHalf));
+      FromHalves(&half, 1, scale, &value);
+    }
+}
+
+bool WantsCodes(const Routing& routing) {
+  return AutomaticFormat(routing.dimensions).coded() && routing.centroids.size() * sizeof(float) > kMaxFloatBytes;
+}
+
+void StartCodes(uint64_t rotation_seed, Routing* routing) {
+  PrepareCodes(kCodeBits, rotation_seed, routing);
+  routing->codes.assign(routing->code_offsets.back() + RangeBuffer::kSlack, std::byte{0});
+}
+
+void CodeGroup(uint32_t group, Routing* routing) {
+  const CodeFormat format = routing->header().code_format();
+  const size_t d = routing->dimensions;
+  const uint32_t padded = format.padded();
+  const uint32_t lists = routing->ListsOf(group);
+  const float scale = Scale(routing->exponent);
+  const uint32_t in_group = GroupRows(format.bits);
+  std::vector<float> scaled(d);
+  std::vector<float> rotated(padded);
+  std::vector<std::byte> codes(in_group * CodeBytes(padded, format.bits));
+  std::byte* start = &routing->codes[routing->code_offsets[group]];
+  std::byte* packed = start + 3 * sizeof(float) * size_t{lists};
+  for (uint32_t first = 0; first < lists; first += in_group) {
+    const uint32_t count = std::min(in_group, lists - first);
+    for (uint32_t i = first; i < first + count; ++i) {
+      const float* centroid = &routing->centroids[(routing->group_first[group] + size_t{i}) * d];
+      for (size_t j = 0; j < d; ++j) scaled[j] = centroid[j] / scale;
+      routing->rotation->Apply(scaled.data(), rotated.data());
+      const CodeFactors factors = EncodeResidual(Metric::kL2, padded, format.bits, rotated.data(), 0,
+                                                 &codes[(i - first) * CodeBytes(padded, format.bits)]);
+      Store(start + i * sizeof(float), factors.a);
+      Store(start + (lists + i) * sizeof(float), factors.s);
+      Store(start + (2 * size_t{lists} + i) * sizeof(float), factors.e);
+    }
+    PackGroup(codes.data(), padded, format.bits, count, packed);
+    packed += GroupBytes(padded, format.bits, count);
+  }
+}
+
+CodedRows ViewGroupCodes(const std::byte* bytes, uint32_t lists) {
+  const auto* factors = reinterpret_cast<const float*>(bytes);
+  return {lists, factors, factors + lists, factors + 2 * size_t{lists}, bytes + 3 * sizeof(float) * size_t{lists}};
 }
 
 bool ToRoutingSpace(Metric metric, const float* row, size_t dimensions, float* out) {
@@ -114,164 +284,6 @@ bool ToRoutingSpace(Metric metric, const float* row, size_t dimensions, float* o
   if (norm == 0) return false;
   for (size_t i = 0; i < dimensions; ++i) out[i] = static_cast<float>(row[i] / norm);
   return true;
-}
-
-ListRanker::ListRanker(Metric metric, const float* query, uint32_t dimensions)
-    : metric_(metric), query_(dimensions) {
-  if (!ToRoutingSpace(metric, query, dimensions, query_.data())) std::fill(query_.begin(), query_.end(), 0.0f);
-  query_norm_ = std::sqrt(SquaredNorm(query_.data(), dimensions));
-}
-
-Status ListRanker::Feed(Bytes bytes) {
-  if (position_ == 0) {
-    IVFREMOTE_RETURN_IF_ERROR(DecodeRoutingHeader(bytes, &header_));
-    if (header_.dimensions != query_.size() || header_.metric != metric_)
-      return Status::Corrupt("routing is for other vectors than the index");
-    mean_.resize(header_.dimensions);
-    radii_.resize(header_.list_count);
-    group_first_.resize(header_.group_count + size_t{1});
-    group_distances_.assign(header_.group_count, std::numeric_limits<double>::infinity());
-    distances_.assign(header_.list_count, std::numeric_limits<double>::infinity());
-    if (metric_ == Metric::kInnerProduct) products_.assign(header_.list_count, 0.0);
-    position_ = RoutingHeader::kBytes;
-    bytes = bytes.subspan(RoutingHeader::kBytes);
-  }
-  if (position_ + bytes.size() > header_.EncodedBytes() || bytes.size() % sizeof(float) != 0)
-    return Status::Corrupt("routing has the wrong length");
-  FeedFloats(position_, reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float));
-  position_ += bytes.size();
-  return Status::Ok();
-}
-
-void ListRanker::FeedFloats(uint64_t position, const float* values, size_t count) {
-  const uint64_t end = position + count * sizeof(float);
-  // The part of the bytes that lies in [from, to), copied into an array that starts at `from`.
-  const auto copy = [&](uint64_t from, uint64_t to, auto* array) {
-    const uint64_t first = std::max(position, from);
-    const uint64_t last = std::min(end, to);
-    if (first < last)
-      std::memcpy(array->data() + (first - from) / sizeof(float), values + (first - position) / sizeof(float),
-                  last - first);
-  };
-  copy(header_.MeanOffset(), header_.RadiiOffset(), &mean_);
-  copy(header_.RadiiOffset(), header_.GroupsOffset(), &radii_);
-  copy(header_.GroupsOffset(), header_.GroupCentroidsOffset(), &group_first_);
-  if (end <= header_.GroupCentroidsOffset()) return;
-
-  if (residual_.empty()) {
-    residual_.resize(header_.dimensions);
-    for (size_t i = 0; i < residual_.size(); ++i) residual_[i] = ToFloat(double{query_[i]} - mean_[i]);
-  }
-  const auto accumulate = [&](uint64_t from, uint64_t to, auto* distances, auto* products) {
-    const uint64_t first = std::max(position, from);
-    const uint64_t last = std::min(end, to);
-    if (first < last)
-      Accumulate((first - from) / sizeof(float), values + (first - position) / sizeof(float),
-                 (last - first) / sizeof(float), distances, products);
-  };
-  std::vector<double>* none = nullptr;
-  accumulate(header_.GroupCentroidsOffset(), header_.CentroidsOffset(), &group_distances_, none);
-  accumulate(header_.CentroidsOffset(), header_.EncodedBytes(), &distances_,
-             metric_ == Metric::kInnerProduct ? &products_ : none);
-}
-
-void ListRanker::Accumulate(uint64_t at, const float* values, size_t count, std::vector<double>* distances,
-                            std::vector<double>* products) {
-  const size_t d = header_.dimensions;
-  for (const float* last = values + count; values < last;) {
-    const size_t row = at / d;
-    const size_t column = at % d;
-    const size_t length = std::min<size_t>(d - column, static_cast<size_t>(last - values));
-    if (column == 0) (*distances)[row] = 0;
-    (*distances)[row] += RoughSquaredL2(residual_.data() + column, values, length);
-    if (products != nullptr) (*products)[row] += InnerProduct(query_.data() + column, values, length);
-    values += length;
-    at += length;
-  }
-}
-
-Status ListRanker::NearestGroups(uint32_t count, std::vector<RoutingRange>* ranges) {
-  if (position_ == 0 || position_ < header_.CentroidsOffset()) return Status::Corrupt("routing is cut off");
-  if (!std::is_sorted(group_first_.begin(), group_first_.end()) || group_first_.back() != header_.list_count)
-    return Status::Corrupt("routing has impossible groups");
-  std::vector<uint32_t> groups(header_.group_count);
-  std::iota(groups.begin(), groups.end(), 0u);
-  count = std::min(count, header_.group_count);
-  std::partial_sort(groups.begin(), groups.begin() + count, groups.end(), [&](uint32_t a, uint32_t b) {
-    return group_distances_[a] != group_distances_[b] ? group_distances_[a] < group_distances_[b] : a < b;
-  });
-  const uint64_t list_bytes = uint64_t{header_.dimensions} * sizeof(float);
-  for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t first = group_first_[groups[i]];
-    const uint32_t lists = group_first_[groups[i] + 1] - first;
-    if (lists > 0) ranges->push_back({header_.CentroidsOffset() + first * list_bytes, lists * list_bytes});
-  }
-  return Status::Ok();
-}
-
-Status ListRanker::FeedCentroids(const RoutingRange& range, Bytes bytes) {
-  if (bytes.size() != range.length) return Status::Internal("wrong bytes for a range of centroids");
-  FeedFloats(range.offset, reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float));
-  ++ranges_fed_;
-  return Status::Ok();
-}
-
-std::vector<double> ListRanker::Scores(const ProbeRule& rule) const {
-  std::vector<double> scores = distances_;
-  if (metric_ == Metric::kInnerProduct) {
-    // Lists whose rows spread far along the query may hold larger products than their centroid's.
-    const double spread = 2 * query_norm_ / std::sqrt(static_cast<double>(header_.dimensions));
-    for (size_t i = 0; i < scores.size(); ++i) scores[i] = -products_[i] - spread * radii_[i];
-  } else if (rule.radius_weight > 0) {
-    for (size_t i = 0; i < scores.size(); ++i) scores[i] += rule.radius_weight * double{radii_[i]} * radii_[i];
-  }
-  // Not a number (of damaged bytes) would break the order.
-  for (double& score : scores)
-    if (std::isnan(score)) score = std::numeric_limits<double>::infinity();
-  return scores;
-}
-
-Status ListRanker::Rank(const ProbeRule& rule, uint32_t count, float max_stop, std::vector<RankedList>* lists) {
-  if (position_ == 0 || position_ != header_.EncodedBytes()) return Status::Corrupt("routing is cut off");
-  const std::vector<double> scores = Scores(rule);
-  const double ratio_weight = metric_ == Metric::kInnerProduct ? 0 : rule.ratio_weight;
-  // A query on the centroid of rows that are all equal would be infinitely far, relatively, from every other list.
-  double floor = 0;
-  for (const float radius : radii_) floor += double{radius} * radius;
-  floor *= rule.radius_weight / static_cast<double>(radii_.size());
-  const double best = std::max(*std::min_element(scores.begin(), scores.end()), floor);
-  // Most lists are too far for the threshold whatever their rank, and need not be sorted.
-  const double farthest = ratio_weight > 0 && max_stop < ratio_weight * kMaxLogRatio
-                              ? best * std::exp(max_stop / ratio_weight) * (1 + 1e-6)
-                              : std::numeric_limits<double>::infinity();
-  std::vector<uint32_t> order;
-  order.reserve(scores.size());
-  for (uint32_t i = 0; i < scores.size(); ++i)
-    if (scores[i] <= farthest || farthest <= floor) order.push_back(i);
-  const auto before = [&](uint32_t a, uint32_t b) { return scores[a] != scores[b] ? scores[a] < scores[b] : a < b; };
-  count = std::min(count, static_cast<uint32_t>(order.size()));
-  if (count < order.size()) std::nth_element(order.begin(), order.begin() + count, order.end(), before);
-  std::sort(order.begin(), order.begin() + count, before);
-
-  lists->clear();
-  lists->reserve(count);
-  for (uint32_t j = 0; j < count; ++j) {
-    double stop = std::log1p(j);
-    if (ratio_weight > 0) {
-      const double ratio = std::max(scores[order[j]], floor) / best;
-      stop += ratio_weight * (ratio >= 1 ? std::min(std::log(ratio), kMaxLogRatio) : 0);
-    }
-    if (j > 0 && static_cast<float>(stop) > max_stop) break;
-    lists->push_back({order[j], static_cast<float>(stop)});
-  }
-  return Status::Ok();
-}
-
-Status ListRanker::Nearest(uint32_t* list) {
-  if (position_ == 0 || (ranges_fed_ == 0 && position_ != header_.EncodedBytes()))
-    return Status::Corrupt("routing is cut off");
-  *list = static_cast<uint32_t>(std::min_element(distances_.begin(), distances_.end()) - distances_.begin());
-  return Status::Ok();
 }
 
 }  // namespace ivfremote

@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "core/half.h"
 #include "core/range_text.h"
 
 namespace ivfremote {
@@ -38,6 +39,7 @@ Search::Search(const SearchOptions& options, const float* query)
   coder_ = std::make_unique<QueryCoder>(options.metric, query, options.format.dimensions, options.rotation_seed,
                                         options.routing_mean);
   code_scorer_ = std::make_unique<CodeScorer>(options.metric, padded, options.format.bits, options.epsilon);
+  centroid_.resize(options.format.dimensions);
   residual_.resize(padded);
 }
 
@@ -162,7 +164,9 @@ Status Search::ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& 
 }
 
 void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids) {
-  code_scorer_->SetQuery(coder_->Residual(lists_.centroids + size_t{position} * query_.size(), residual_.data()));
+  const size_t d = query_.size();
+  FromHalves(lists_.centroids + size_t{position} * d, d, lists_.scale, centroid_.data());
+  code_scorer_->SetQuery(coder_->Residual(centroid_.data(), residual_.data()));
   const size_t first = bounds_.size();
   bounds_.resize(first + rows.rows);
   code_scorer_->Score(rows, &bounds_[first]);

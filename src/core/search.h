@@ -57,7 +57,8 @@ static_assert(sizeof(Candidate) == 16);
 struct ProbedLists {
   uint32_t count = 0;
   const uint32_t* numbers = nullptr;
-  const float* centroids = nullptr;  // [count x dimensions], less the mean; null for float32
+  const uint16_t* centroids = nullptr;  // float16 [count x dimensions], less the mean; null for float32
+  float scale = 1;                      // to be multiplied with
 
   // The position of `list` among the numbers, or count.
   uint32_t Find(uint32_t list) const;
@@ -174,6 +175,7 @@ class Search {
   // Coded
   std::unique_ptr<QueryCoder> coder_;
   std::unique_ptr<CodeScorer> code_scorer_;
+  std::vector<float> centroid_;
   std::vector<float> residual_;
   std::vector<PendingRows> pending_;  // by position in lists_
   std::vector<ScoredRows> scored_;

@@ -75,7 +75,7 @@ Status SegmentWriter::Finish() {
   SegmentTrailer trailer;
   trailer.rows = rows_;
   {
-    const std::vector<std::byte> routing = routing_->Encode();
+    const std::vector<std::byte> routing = routing_->Encode(/*with_codes=*/false);
     trailer.routing_bytes = routing.size();
     trailer.routing_crc = Crc32c(routing);
     trailer.routing_offset = EmitRun(routing);

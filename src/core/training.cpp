@@ -360,8 +360,8 @@ void Trainer::State::Complete() {
   };
   unscale(&routing.group_centroids);
   unscale(&routing.centroids);
+  RoundCentroids(&routing);
   routing.radii.assign(routing.group_first.back(), 0.0f);
-  // LEAD: RoundCentroids(&routing) goes here when branch routing is merged.
 }
 
 }  // namespace ivfremote

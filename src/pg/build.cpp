@@ -68,6 +68,23 @@ void BuildUntrained(Build* build) {
       table_index_build_scan(build->heap, build->index, build->info, false, true, LoadPendingRow, build, nullptr);
 }
 
+// Gives the centroids codes, if ranking them is the cheaper by it: before the recall curve is found with such rankings.
+void CodeCentroids(Build* build) {
+  Routing* routing = build->routing->object;
+  if (!WantsCodes(*routing)) return;
+  CallCore([&] {
+    StartCodes(build->rotation_seed, routing);
+    return Status::Ok();
+  });
+  for (uint32_t group = 0; group < routing->group_count(); ++group) {
+    CHECK_FOR_INTERRUPTS();
+    CallCore([&] {
+      CodeGroup(group, routing);
+      return Status::Ok();
+    });
+  }
+}
+
 void BuildTrained(Build* build, MetaPage* meta) {
   build->routing_id = meta->next_id++;
   build->segment_id = meta->next_id++;
@@ -78,6 +95,7 @@ void BuildTrained(Build* build, MetaPage* meta) {
   build->rotation_seed = meta->rotation_seed;
   if (build->server[0] != '\0') CheckServerAnswers(build->index, build->server);
   TrainLists(build);
+  CodeCentroids(build);
   BuildSegment(build);
 
   const Routing* routing = build->routing->object;

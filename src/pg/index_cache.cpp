@@ -2,8 +2,8 @@
 
 #include <memory>
 
-#include "core/routing.h"
 #include "pg/compat.h"
+#include "pg/routing_pages.h"
 #include "pg/settings.h"
 #include "pg/stream.h"
 #include "pg/wall.h"
@@ -12,8 +12,8 @@ namespace ivfremote {
 namespace {
 
 constexpr int kMaxIndexes = 16;
-// Larger ones are read from their pages, which all sessions share.
-constexpr uint64_t kMaxRoutingBytes = 4 << 20;
+// What is larger is read from its pages, which all sessions share.
+constexpr uint64_t kMaxRoutingBytes = 16 << 20;
 constexpr uint64_t kMaxDirectoryBytes = 4 << 20;
 // Of all indexes; the one in use stays in any case.
 constexpr size_t kMaxSessionBytes = 32 << 20;
@@ -30,7 +30,7 @@ uint64_t MaxRoutingBytes() {
 
 bool IsCopyOf(const ResidentIndex& entry, Relation index, const MetaPage& meta) {
   return entry.file == IVFREMOTE_FILE_NUMBER(index) && entry.index_uuid == meta.index_uuid && entry.epoch == meta.epoch &&
-         entry.routing_id == meta.routing_id && (entry.routing.empty() || meta.routing.bytes <= MaxRoutingBytes());
+         entry.routing_id == meta.routing_id && (entry.routing.list_count() == 0 || MaxRoutingBytes() > 0);
 }
 
 void Forget(ResidentIndex** slot) {
@@ -67,23 +67,28 @@ void LimitMemory(const ResidentIndex* in_use) {
   }
 }
 
-Status TakeRouting(const MetaPage& meta, Bytes bytes, ResidentIndex* entry) {
-  Routing routing;
-  IVFREMOTE_RETURN_IF_ERROR(DecodeRouting(bytes, &routing));
-  if (routing.dimensions != meta.dimensions || routing.metric != meta.metric ||
-      routing.list_count() != meta.list_count)
-    return Status::Corrupt("routing is for other vectors than the index");
-  entry->routing.assign(bytes.begin(), bytes.end());
-  return Status::Ok();
+// How much of a routing a session keeps: false, nothing. Centroids only where there are no codes to rank by.
+bool PartToKeep(const RoutingHeader& header, RoutingPart* part) {
+  const uint64_t floats = uint64_t{header.list_count} * header.dimensions * sizeof(float);
+  if (!header.coded() && header.EndOf(RoutingPart::kLists) + floats <= MaxRoutingBytes())
+    *part = RoutingPart::kCentroids;
+  else if (header.coded() && header.EndOf(RoutingPart::kCodes) <= MaxRoutingBytes())
+    *part = RoutingPart::kCodes;
+  else
+    *part = RoutingPart::kLists;
+  return header.EndOf(*part) <= MaxRoutingBytes();
 }
 
 ResidentIndex* Load(Relation index, const MetaPage& meta) {
   MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote resident index", ALLOCSET_SMALL_SIZES);
   MemoryContext old = MemoryContextSwitchTo(context);
-  Bytes routing;
   Bytes curve;
   Bytes directories[MetaPage::kMaxSegments];
-  if (meta.routing.bytes <= MaxRoutingBytes()) routing = ReadWholeStream(index, meta.routing_id, meta.routing);
+  Held<Routing>* routing = Hold<Routing>(context, [] { return new Routing(); });
+  TreeReader reader;
+  RoutingReaderInit(&reader, index, meta);
+  RoutingPart part;
+  if (PartToKeep(ReadRoutingHeader(&reader, meta), &part)) ReadRouting(&reader, meta, part, routing->object);
   if (meta.recall_curve.bytes > 0) curve = ReadWholeStream(index, meta.routing_id, meta.recall_curve);
   for (uint32_t i = 0; i < meta.segment_count; ++i)
     if (meta.segments[i].directory.bytes <= kMaxDirectoryBytes)
@@ -96,7 +101,7 @@ ResidentIndex* Load(Relation index, const MetaPage& meta) {
     entry->index_uuid = meta.index_uuid;
     entry->epoch = meta.epoch;
     entry->routing_id = meta.routing_id;
-    if (!routing.empty()) IVFREMOTE_RETURN_IF_ERROR(TakeRouting(meta, routing, entry.get()));
+    entry->routing = std::move(**routing);
     if (!curve.empty()) IVFREMOTE_RETURN_IF_ERROR(DecodeRecallCurve(curve, &entry->curve));
     entry->directories.resize(meta.segment_count);
     for (uint32_t i = 0; i < meta.segment_count; ++i)
@@ -112,7 +117,7 @@ ResidentIndex* Load(Relation index, const MetaPage& meta) {
 }  // namespace
 
 size_t ResidentIndex::bytes() const {
-  size_t total = sizeof *this + routing.size() + curve.points.size() * sizeof(CurvePoint);
+  size_t total = sizeof *this + routing.bytes() + curve.points.size() * sizeof(CurvePoint);
   for (const auto& directory : directories) total += directory.size();
   return total;
 }

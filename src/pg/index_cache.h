@@ -1,10 +1,11 @@
-// What a session keeps of the trained indexes it searches: centroids, directories and the recall curve.
+// What a session keeps of the trained indexes it searches: routing, directories and the recall curve.
 // All of it is immutable under its version, so a copy is good as long as the meta page names the same.
 #pragma once
 
 #include <vector>
 
 #include "core/recall_curve.h"
+#include "core/routing.h"
 #include "pg/page.h"
 #include "pg/postgres_c.h"
 
@@ -18,7 +19,8 @@ struct ResidentIndex {
   uint64_t epoch;
   uint64_t routing_id;
 
-  std::vector<std::byte> routing;                    // encoded; empty if it is too large to keep
+  // As much as fits, from the first byte on: the lists, the codes too, or all. None: 0 lists.
+  Routing routing;
   std::vector<std::vector<std::byte>> directories;   // in the order of the segments; empty if too large
   RecallCurve curve;                                 // queries = 0: there is none
 

@@ -5,6 +5,8 @@
 
 #include "core/coding.h"
 #include "core/distance.h"
+#include "core/half.h"
+#include "core/list_ranker.h"
 #include "pg/routing_pages.h"
 #include "pg/stream.h"
 #include "pg/wall.h"
@@ -103,20 +105,29 @@ void FixDimensions(Relation index, uint32_t dimensions) {
 uint32_t CodeRow(Relation index, const MetaPage& meta, const Vector& vector, std::byte* code) {
   MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote routing", ALLOCSET_SMALL_SIZES);
   MemoryContext old = MemoryContextSwitchTo(context);
-  Held<ListRanker>* ranker = Hold<ListRanker>(
-      context, [&] { return new ListRanker(meta.metric, vector.values, vector.dimensions); });
+  Held<Routing>* routing = Hold<Routing>(context, [] { return new Routing(); });
   TreeReader reader;
-  TreeReaderInit(&reader, index, meta.routing_id, meta.routing);
-  FeedNearestGroups(&reader, ranker->object);
+  RoutingReaderInit(&reader, index, meta);
+  ReadRouting(&reader, meta, RoutingPart::kGroups, routing->object);
+  Held<ListRanker>* ranker = Hold<ListRanker>(
+      context, [&] { return new ListRanker(ListRanker::ForInsert(routing->object, vector.values)); });
+  FeedRanker(&reader, ranker->object);
   uint32_t list = 0;
-  CallCore([&] { return (*ranker)->Nearest(&list); });
-  auto* centroid = static_cast<float*>(palloc(meta.dimensions * sizeof(float)));
-  ReadStream(&reader, (*ranker)->centroids_offset() + list * meta.dimensions * sizeof(float),
-             meta.dimensions * sizeof(float), reinterpret_cast<std::byte*>(centroid));
   CallCore([&] {
-    const float* mean = (*ranker)->mean().data();
-    RowCoder coder(meta.metric, meta.FormatOf(meta.current), meta.rotation_seed, mean);
-    coder.Encode(vector.values, centroid, code);
+    std::vector<RankedList> lists;
+    (*ranker)->Rank(ProbeRule(), &lists);
+    if (lists.empty()) return Status::Corrupt("routing has groups without lists");
+    list = lists[0].list;
+    return Status::Ok();
+  });
+  const RoutingHeader header = (*routing)->header();
+  auto* halves = static_cast<uint16_t*>(palloc(header.CentroidBytes()));
+  ReadStream(&reader, header.CentroidOffset(list), header.CentroidBytes(), reinterpret_cast<std::byte*>(halves));
+  CallCore([&] {
+    std::vector<float> centroid(meta.dimensions);
+    FromHalves(halves, centroid.size(), header.scale(), centroid.data());
+    RowCoder coder(meta.metric, meta.FormatOf(meta.current), meta.rotation_seed, (*routing)->mean.data());
+    coder.Encode(vector.values, centroid.data(), code);
     return Status::Ok();
   });
   MemoryContextSwitchTo(old);

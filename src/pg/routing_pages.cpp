@@ -1,59 +1,69 @@
 #include "pg/routing_pages.h"
 
 #include <algorithm>
-#include <vector>
 
-#include "core/assignment.h"
-#include "pg/stream.h"
 #include "pg/wall.h"
 
 namespace ivfremote {
+namespace {
 
-void FeedRouting(Relation index, const MetaPage& meta, ListRanker* ranker) {
-  TreeReader reader;
-  TreeReaderInit(&reader, index, meta.routing_id, meta.routing);
-  PageCopy page;
-  const uint64_t pages = (meta.routing.bytes + kPayloadBytes - 1) / kPayloadBytes;
-  for (uint32_t i = 0; i < pages; ++i) {
+// In pieces, so that an interrupt is seen between pages.
+void ReadPieces(TreeReader* reader, uint64_t offset, uint64_t length, std::byte* to) {
+  constexpr uint64_t kPiece = 64 * kPayloadBytes;
+  for (uint64_t at = 0; at < length; at += kPiece) {
     CHECK_FOR_INTERRUPTS();
-    ReadStreamPage(&reader, i, &page);
-    CallCore([&] { return ranker->Feed(page.used_bytes()); });
+    ReadStream(reader, offset + at, std::min(kPiece, length - at), to + at);
   }
-  if (reader.inner != nullptr) pfree(reader.inner);
 }
 
-void FeedNearestGroups(TreeReader* routing, ListRanker* ranker) {
-  PageCopy page;
-  for (uint32_t i = 0; i == 0 || ranker->position() < ranker->centroids_offset(); ++i) {
-    CHECK_FOR_INTERRUPTS();
-    ReadStreamPage(routing, i, &page);
-    CallCore([&] {
-      // The header first: it says where the centroids start.
-      Bytes bytes = page.used_bytes();
-      if (i == 0) {
-        IVFREMOTE_RETURN_IF_ERROR(ranker->Feed(bytes.first(std::min(bytes.size(), RoutingHeader::kBytes))));
-        bytes = bytes.subspan(RoutingHeader::kBytes);
-      }
-      const uint64_t left = ranker->centroids_offset() - ranker->position();
-      return ranker->Feed(bytes.first(static_cast<size_t>(std::min<uint64_t>(bytes.size(), left))));
-    });
-  }
-  RoutingRange ranges[Assigner::kGroups];
-  size_t count = 0;
+}  // namespace
+
+void RoutingReaderInit(TreeReader* reader, Relation index, const MetaPage& meta) {
+  TreeReaderInit(reader, index, meta.routing_id, meta.routing);
+}
+
+RoutingHeader ReadRoutingHeader(TreeReader* reader, const MetaPage& meta) {
+  alignas(8) std::byte bytes[RoutingHeader::kBytes];
+  ReadStream(reader, 0, sizeof bytes, bytes);
+  RoutingHeader header;
   CallCore([&] {
-    std::vector<RoutingRange> nearest;
-    IVFREMOTE_RETURN_IF_ERROR(ranker->NearestGroups(Assigner::kGroups, &nearest));
-    count = nearest.size();
-    std::copy(nearest.begin(), nearest.end(), ranges);
+    IVFREMOTE_RETURN_IF_ERROR(DecodeRoutingHeader(bytes, &header));
+    if (header.dimensions != meta.dimensions || header.metric != meta.metric || header.list_count != meta.list_count)
+      return Status::Corrupt("routing is for other vectors than the index");
+    if (header.EncodedBytes() != meta.routing.bytes) return Status::Corrupt("routing has the wrong length");
     return Status::Ok();
   });
-  for (size_t i = 0; i < count; ++i) {
-    CHECK_FOR_INTERRUPTS();
-    auto* bytes = static_cast<std::byte*>(palloc_extended(ranges[i].length, MCXT_ALLOC_HUGE));
-    ReadStream(routing, ranges[i].offset, ranges[i].length, bytes);
-    CallCore([&] { return ranker->FeedCentroids(ranges[i], {bytes, ranges[i].length}); });
-    pfree(bytes);
+  return header;
+}
+
+void ReadRouting(TreeReader* reader, const MetaPage& meta, RoutingPart part, Routing* routing) {
+  const uint64_t length = ReadRoutingHeader(reader, meta).EndOf(part);
+  auto* bytes = static_cast<std::byte*>(palloc_extended(length, MCXT_ALLOC_HUGE));
+  ReadPieces(reader, 0, length, bytes);
+  CallCore([&] { return DecodeRouting({bytes, length}, part, routing); });
+  pfree(bytes);
+}
+
+void FeedRanker(TreeReader* reader, ListRanker* ranker) {
+  std::byte* bytes = nullptr;
+  uint64_t capacity = 0;
+  for (;;) {
+    RoutingRange range;
+    bool more = false;
+    CallCore([&] {
+      more = ranker->Next(&range);
+      return Status::Ok();
+    });
+    if (!more) break;
+    if (range.length > capacity) {
+      if (bytes != nullptr) pfree(bytes);
+      capacity = range.length;
+      bytes = static_cast<std::byte*>(palloc_extended(capacity, MCXT_ALLOC_HUGE));
+    }
+    ReadPieces(reader, range.offset, range.length, bytes);
+    CallCore([&] { return ranker->Feed({bytes, range.length}); });
   }
+  if (bytes != nullptr) pfree(bytes);
 }
 
 }  // namespace ivfremote

@@ -1,17 +1,23 @@
-// The routing of an index, read from its pages.
+// The routing of an index, read from its pages: no more of it than is needed.
 #pragma once
 
+#include "core/list_ranker.h"
 #include "core/routing.h"
 #include "pg/page.h"
 #include "pg/stream.h"
 
 namespace ivfremote {
 
-// Feeds the whole routing of a trained index to `ranker`, page by page: no copy of it is kept.
-void FeedRouting(Relation index, const MetaPage& meta, ListRanker* ranker);
+// Reads a trained index's routing.
+void RoutingReaderInit(TreeReader* reader, Relation index, const MetaPage& meta);
 
-// Feeds what is needed to find the list of a row that is inserted: the groups, then the lists of the nearest ones.
-// `routing` reads the index's routing.
-void FeedNearestGroups(TreeReader* routing, ListRanker* ranker);
+// The header, which fits the index.
+RoutingHeader ReadRoutingHeader(TreeReader* reader, const MetaPage& meta);
+
+// All up to the end of `part`, into `routing`, which a memory context or the session owns.
+void ReadRouting(TreeReader* reader, const MetaPage& meta, RoutingPart part, Routing* routing);
+
+// Feeds the ranker what its routing doesn't hold.
+void FeedRanker(TreeReader* reader, ListRanker* ranker);
 
 }  // namespace ivfremote

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/half.h"
+#include "core/list_ranker.h"
 #include "pg/index_cache.h"
 #include "pg/pending.h"
 #include "pg/probes.h"
@@ -27,18 +29,21 @@ struct Ranked {
   float* mean;  // of the routing; only of coded indexes
 };
 
-// Reads the centroids of the lists from the routing's pages.
-void ReadCentroids(const IndexSearch* search, uint64_t centroids_offset, const uint32_t* lists, uint32_t count,
-                   float* centroids) {
-  const MetaPage& meta = *search->meta;
-  TreeReader reader;
-  TreeReaderInit(&reader, search->index, meta.routing_id, meta.routing);
-  const size_t row_bytes = meta.dimensions * sizeof(float);
+// The centroids of the lists to be probed, as stored.
+const uint16_t* CentroidsOf(TreeReader* reader, const Routing& routing, const uint32_t* lists, uint32_t count) {
+  const RoutingHeader header = routing.header();
+  const size_t row_bytes = header.CentroidBytes();
+  auto* centroids = static_cast<uint16_t*>(palloc_extended(std::max<size_t>(count * row_bytes, 1), MCXT_ALLOC_HUGE));
   for (uint32_t i = 0; i < count; ++i) {
-    CHECK_FOR_INTERRUPTS();
-    ReadStream(&reader, centroids_offset + lists[i] * row_bytes, row_bytes,
-               reinterpret_cast<std::byte*>(centroids + size_t{i} * meta.dimensions));
+    uint16_t* to = centroids + size_t{i} * header.dimensions;
+    if (routing.centroids.empty()) {
+      CHECK_FOR_INTERRUPTS();
+      ReadStream(reader, header.CentroidOffset(lists[i]), row_bytes, reinterpret_cast<std::byte*>(to));
+    } else {
+      ToHalves(&routing.centroids[size_t{lists[i]} * header.dimensions], header.dimensions, header.scale(), to);
+    }
   }
+  return centroids;
 }
 
 // Ranks the lists and takes those to probe, ascending, with their centroids as codes need them.
@@ -46,41 +51,40 @@ Ranked RankLists(const IndexSearch* search, const float* query) {
   const MetaPage& meta = *search->meta;
   const ResidentIndex* resident = GetResidentIndex(search->index, meta);
   const ProbeSetting setting = ProbeSettingOf(search->index, meta.list_count, &resident->curve);
+  TreeReader reader;
+  RoutingReaderInit(&reader, search->index, meta);
+  const Routing* routing = &resident->routing;
+  Held<Routing>* read = nullptr;
+  if (routing->list_count() == 0) {
+    read = Hold<Routing>(CurrentMemoryContext, [] { return new Routing(); });
+    ReadRouting(&reader, meta, RoutingPart::kLists, read->object);
+    routing = read->object;
+  }
+  Held<ListRanker>* ranker = Hold<ListRanker>(CurrentMemoryContext, [&] {
+    return new ListRanker(routing, query, {setting.rule, setting.max_lists, setting.stop});
+  });
+  FeedRanker(&reader, ranker->object);
 
-  Held<ListRanker>* ranker = Hold<ListRanker>(
-      CurrentMemoryContext, [&] { return new ListRanker(meta.metric, query, meta.dimensions); });
-  if (resident->routing.empty())
-    FeedRouting(search->index, meta, ranker->object);
-  else
-    CallCore([&] { return (*ranker)->Feed(resident->routing); });
-
+  // Copied: the session's index may be replaced while this scan runs.
   Ranked ranked{};
   auto* numbers = static_cast<uint32_t*>(palloc(setting.max_lists * sizeof(uint32_t)));
   ranked.mean = static_cast<float*>(palloc(meta.dimensions * sizeof(float)));
   CallCore([&] {
     std::vector<RankedList> best;
-    IVFREMOTE_RETURN_IF_ERROR((*ranker)->Rank(setting.rule, setting.max_lists, setting.stop, &best));
+    (*ranker)->Rank(setting.rule, &best);
     for (size_t i = 0; i < best.size(); ++i) numbers[i] = best[i].list;
     std::sort(numbers, numbers + best.size());
     ranked.lists.count = static_cast<uint32_t>(best.size());
-    std::copy((*ranker)->mean().begin(), (*ranker)->mean().end(), ranked.mean);
+    std::copy(routing->mean.begin(), routing->mean.end(), ranked.mean);
     return Status::Ok();
   });
+  Drop(ranker);
   ranked.lists.numbers = numbers;
   if (meta.format().coded()) {
-    // Copied: the session's index may be replaced while this scan runs.
-    const size_t row_bytes = meta.dimensions * sizeof(float);
-    auto* centroids = static_cast<float*>(palloc_extended(ranked.lists.count * row_bytes, MCXT_ALLOC_HUGE));
-    const uint64_t offset = (*ranker)->centroids_offset();
-    if (resident->routing.empty())
-      ReadCentroids(search, offset, numbers, ranked.lists.count, centroids);
-    else
-      for (uint32_t i = 0; i < ranked.lists.count; ++i)
-        std::memcpy(centroids + size_t{i} * meta.dimensions, &resident->routing[offset + numbers[i] * row_bytes],
-                    row_bytes);
-    ranked.lists.centroids = centroids;
+    ranked.lists.centroids = CentroidsOf(&reader, *routing, numbers, ranked.lists.count);
+    ranked.lists.scale = routing->header().scale();
   }
-  Drop(ranker);
+  if (read != nullptr) Drop(read);
   return ranked;
 }
 

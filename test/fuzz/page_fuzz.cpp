@@ -2,6 +2,7 @@
 #include <cmath>
 #include <set>
 
+#include "core/list_ranker.h"
 #include "core/page_format.h"
 #include "core/recall_curve.h"
 #include "core/routing.h"
@@ -131,31 +132,29 @@ void FuzzTidMap(FuzzInput* input) {
   REQUIRE(CheckTidMapPage(payload.bytes(), entries).ok());
 }
 
-// Ranks with the bytes in pieces of `piece`; false when they are refused.
-bool Rank(Bytes bytes, Metric metric, const std::vector<float>& query, size_t piece, std::vector<uint32_t>* lists) {
-  ListRanker ranker(metric, query.data(), static_cast<uint32_t>(query.size()));
-  for (size_t at = 0; at < bytes.size(); at += piece) {
-    const ExactCopy copy(bytes.subspan(at, std::min(piece, bytes.size() - at)));
-    const Status status = ranker.Feed(copy.bytes());
-    if (!status.ok()) return RequireRefusal(status), false;
+// The list numbers a ranker comes to, fed with exactly the bytes it asks for.
+std::vector<uint32_t> Rank(Bytes encoded, ListRanker ranker, const ProbeRule& rule) {
+  RoutingRange range;
+  while (ranker.Next(&range)) {
+    REQUIRE(range.length > 0 && range.offset <= encoded.size() && range.length <= encoded.size() - range.offset);
+    const ExactCopy copy(encoded.subspan(range.offset, range.length));
+    REQUIRE(ranker.Feed(copy.bytes()).ok());
   }
   std::vector<RankedList> ranked;
-  const Status status = ranker.Rank(kAdaptiveRule, ~0u, kAnyStop, &ranked);
-  uint32_t nearest = ~0u;
-  const Status nearest_status = ranker.Nearest(&nearest);
-  REQUIRE(status.ok() == nearest_status.ok());
-  if (!status.ok()) return RequireRefusal(status), false;
-  for (const RankedList& list : ranked) lists->push_back(list.list);
-  REQUIRE(nearest < lists->size());
-  REQUIRE(ranker.Rank(ProbeRule(), 2, kAnyStop, &ranked).ok());
-  REQUIRE(ranked.size() == std::min<size_t>(2, lists->size()));
-  for (size_t j = 0; j < ranked.size(); ++j) REQUIRE(ranked[j].stop == static_cast<float>(std::log1p(j)));
-  return true;
+  ranker.Rank(rule, &ranked);
+  std::vector<uint32_t> lists;
+  float stop = 0;
+  for (const RankedList& list : ranked) {
+    REQUIRE(list.stop >= stop);
+    stop = list.stop;
+    lists.push_back(list.list);
+  }
+  return lists;
 }
 
 void FuzzRouting(FuzzInput* input) {
   Routing valid;
-  valid.dimensions = input->TakeBetween(1, 5);
+  valid.dimensions = input->TakeBetween(1, 20);
   valid.metric = static_cast<Metric>(input->Take<uint8_t>() % 3);
   const uint32_t lists = input->TakeBetween(1, 40);
   const uint32_t groups = input->TakeBetween(1, std::min(lists, 5u));
@@ -166,36 +165,51 @@ void FuzzRouting(FuzzInput* input) {
   for (uint32_t i = 0; i < lists * valid.dimensions; ++i) valid.centroids.push_back(static_cast<float>(i % 7));
   std::vector<float> query(valid.dimensions);
   for (float& x : query) x = static_cast<float>(input->Take<int8_t>());
-  const size_t piece = 64 + 4 * input->TakeBetween(0, 300);
-  const Metric metric = valid.metric;
+  RoundCentroids(&valid);
+  if (input->Take<uint8_t>() % 2 == 1) {
+    StartCodes(7, &valid);
+    for (uint32_t g = 0; g < groups; ++g) CodeGroup(g, &valid);
+  }
+  const uint32_t wanted = input->TakeBetween(1, 50);
   std::vector<std::byte> bytes = valid.Encode();
-  if (input->Take<uint8_t>() >= 240) bytes.resize(4 * (input->Take<uint16_t>() % (bytes.size() / 4 + 10)));
+  if (input->Take<uint8_t>() >= 240) bytes.resize(input->Take<uint16_t>() % (bytes.size() + 40));
   input->Spoil(&bytes);
-  // A header that promises very many lists is refused only when they don't come; it costs memory until then.
-  if (bytes.size() >= 24 && Load<uint32_t>(&bytes[20]) > 5000) Store<uint32_t>(&bytes[20], 5000);
 
   const ExactCopy copy(bytes);
   Routing routing;
   const Status status = DecodeRouting(copy.bytes(), &routing);
-  if (status.ok()) {
-    REQUIRE(
-        SameBytes(Bytes(routing.Encode()).subspan(RoutingHeader::kBytes), Bytes(bytes).subspan(RoutingHeader::kBytes)));
-    REQUIRE(routing.group_first.front() == 0 && routing.group_first.back() == routing.list_count());
-    REQUIRE(std::is_sorted(routing.group_first.begin(), routing.group_first.end()));
-  } else {
+  RoutingHeader header;
+  if (!status.ok()) {
     RequireRefusal(status);
+    if (!DecodeRoutingHeader(copy.bytes(), &header).ok()) return;
+    // What a part of it may be decoded to is decoded all the same.
+    for (const RoutingPart part : {RoutingPart::kGroups, RoutingPart::kLists, RoutingPart::kCodes}) {
+      if (header.EndOf(part) > bytes.size()) continue;
+      Routing some;
+      const Status decoded = DecodeRouting(copy.bytes().first(header.EndOf(part)), part, &some);
+      if (!decoded.ok()) RequireRefusal(decoded);
+    }
+    return;
   }
-  std::vector<uint32_t> whole;
-  std::vector<uint32_t> pieces;
-  const bool ranked = Rank(bytes, metric, query, std::max<size_t>(bytes.size(), 1), &whole);
-  REQUIRE(Rank(bytes, metric, query, piece, &pieces) == ranked);
-  if (!ranked) return;
-  // Each list once, however the bytes came.
-  for (auto* order : {&whole, &pieces}) {
-    std::sort(order->begin(), order->end());
-    for (uint32_t i = 0; i < order->size(); ++i) REQUIRE((*order)[i] == i);
+  REQUIRE(routing.group_first.front() == 0 && routing.group_first.back() == routing.list_count());
+  REQUIRE(std::is_sorted(routing.group_first.begin(), routing.group_first.end()));
+  query.resize(routing.dimensions);
+  header = routing.header();
+  REQUIRE(header.EncodedBytes() == bytes.size());
+  // The same lists, each once, wherever codes and centroids come from.
+  for (const RankWish& wish : {RankWish{kAdaptiveRule, wanted, kAnyStop}, RankWish{kAdaptiveRule, ~0u, 3.0f}}) {
+    const std::vector<uint32_t> whole = Rank(bytes, ListRanker(&routing, query.data(), wish), wish.rule);
+    REQUIRE(!whole.empty() && whole.size() <= std::min<size_t>(wish.count, routing.list_count()));
+    REQUIRE(std::set<uint32_t>(whole.begin(), whole.end()).size() == whole.size());
+    for (const RoutingPart part : {RoutingPart::kLists, RoutingPart::kCodes}) {
+      Routing some;
+      REQUIRE(DecodeRouting(copy.bytes().first(header.EndOf(part)), part, &some).ok());
+      REQUIRE(Rank(bytes, ListRanker(&some, query.data(), wish), wish.rule) == whole);
+    }
   }
-  REQUIRE(whole.size() == pieces.size());
+  Routing groups_only;
+  REQUIRE(DecodeRouting(copy.bytes().first(header.EndOf(RoutingPart::kGroups)), RoutingPart::kGroups, &groups_only).ok());
+  REQUIRE(Rank(bytes, ListRanker::ForInsert(&groups_only, query.data()), ProbeRule()).size() <= 1);
 }
 
 void FuzzRecallCurve(FuzzInput* input) {

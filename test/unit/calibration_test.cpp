@@ -122,16 +122,13 @@ class CalibrationTest : public testing::Test {
     const size_t k = std::min<size_t>(point.k, rows_.size());
     size_t found = 0;
     lists_probed_ = 0;
-    const std::vector<std::byte> encoded = routing_.Encode();
     for (const auto& query : queries) {
       std::vector<std::pair<double, size_t>> rows;
       const Scorer scorer(metric_, query.data(), kDimensions);
       for (size_t i = 0; i < rows_.size(); ++i) rows.push_back({scorer.Distance(rows_[i].data()), i});
       std::nth_element(rows.begin(), rows.begin() + static_cast<ptrdiff_t>(k) - 1, rows.end());
-      ListRanker ranker(metric_, query.data(), kDimensions);
-      EXPECT_OK(ranker.Feed(encoded));
       std::vector<RankedList> ranked;
-      EXPECT_OK(ranker.Rank(curve.rule, ~0u, kAnyStop, &ranked));
+      ListRanker(&routing_, query.data(), {curve.rule, ~0u, kAnyStop}).Rank(curve.rule, &ranked);
       std::set<uint32_t> probed;
       for (const RankedList& list : ranked)
         if (list.stop <= point.stop) probed.insert(list.list);

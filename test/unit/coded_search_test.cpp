@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/checksum.h"
+#include "core/half.h"
 #include "core/memory_store.h"
 #include "core/search.h"
 #include "core/segment_writer.h"
@@ -46,6 +47,11 @@ class CodedSearch : public testing::Test {
     centroids_.resize(size_t{lists} * dimensions);
     for (uint32_t list = 0; list < lists; ++list)
       Centre(metric, centres[list].data(), mean_.data(), dimensions, &centroids_[size_t{list} * dimensions]);
+    Routing routing;
+    routing.centroids = std::move(centroids_);
+    RoundCentroids(&routing);
+    centroids_ = std::move(routing.centroids);
+    exponent_ = routing.exponent;
     for (uint32_t list = 0; list < lists; ++list)
       for (uint32_t i = 0; i < rows_per_list; ++i) rows_.push_back({NextTid(), list, Near(centres[list])});
     query_ = Near(centres[lists / 2]);
@@ -81,6 +87,7 @@ class CodedSearch : public testing::Test {
     routing.group_first = {0, lists};
     routing.group_centroids.resize(format_.dimensions);
     routing.centroids = centroids_;
+    routing.exponent = exponent_;
     SegmentHeader header;
     header.dimensions = format_.dimensions;
     header.metric = metric_;
@@ -120,10 +127,11 @@ class CodedSearch : public testing::Test {
   void Probe(Search* search, const std::vector<uint32_t>& lists) {
     probed_ = lists;
     const size_t d = format_.dimensions;
-    probed_centroids_.clear();
-    for (const uint32_t list : lists)
-      probed_centroids_.insert(probed_centroids_.end(), &centroids_[list * d], &centroids_[list * d] + d);
-    search->SetLists({static_cast<uint32_t>(probed_.size()), probed_.data(), probed_centroids_.data()});
+    const float scale = std::ldexp(1.0f, exponent_);
+    probed_centroids_.resize(lists.size() * d);
+    for (size_t i = 0; i < lists.size(); ++i)
+      ToHalves(&centroids_[lists[i] * d], d, scale, probed_centroids_.data() + i * d);
+    search->SetLists({static_cast<uint32_t>(probed_.size()), probed_.data(), probed_centroids_.data(), scale});
   }
 
   std::vector<BlockEntry> BlocksOf(const std::vector<uint32_t>& lists) const {
@@ -209,6 +217,7 @@ class CodedSearch : public testing::Test {
   CodeFormat format_;
   std::vector<float> mean_;
   std::vector<float> centroids_;
+  int32_t exponent_ = 0;
   std::vector<std::vector<float>> centres_;
   std::vector<Row> rows_;     // of the segment, by list
   std::vector<Row> pending_;
@@ -219,7 +228,7 @@ class CodedSearch : public testing::Test {
   uint64_t segments_ = 0;
   uint64_t tids_ = 0;
   std::vector<uint32_t> probed_;
-  std::vector<float> probed_centroids_;
+  std::vector<uint16_t> probed_centroids_;
 };
 
 using Lists = std::vector<uint32_t>;

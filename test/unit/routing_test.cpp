@@ -5,27 +5,17 @@
 #include <cmath>
 #include <numeric>
 
-#include "core/page_format.h"
+#include "core/coding.h"
+#include "core/distance.h"
+#include "core/half.h"
+#include "core/little_endian.h"
+#include "routing_fixture.h"
 #include "support.h"
 
 namespace ivfremote {
 namespace {
 
 using ByteVector = std::vector<std::byte>;
-
-Routing RandomRouting(Random& random, Metric metric, uint32_t dimensions, uint32_t lists, uint32_t groups) {
-  Routing routing;
-  routing.dimensions = dimensions;
-  routing.metric = metric;
-  routing.mean = UniformVector(random, dimensions);
-  routing.radii = UniformVector(random, lists);
-  for (float& radius : routing.radii) radius = std::abs(radius);
-  for (uint32_t g = 0; g <= groups; ++g)
-    routing.group_first.push_back(static_cast<uint32_t>(uint64_t{lists} * g / groups));
-  routing.group_centroids = UniformVector(random, size_t{groups} * dimensions);
-  routing.centroids = UniformVector(random, size_t{lists} * dimensions);
-  return routing;
-}
 
 // -- bytes
 
@@ -54,29 +44,110 @@ TEST(RoutingFormat, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(Text(Bytes(bytes).first(4)), "ROUT");
   EXPECT_EQ(Load<uint16_t>(&bytes[4]), 0);  // version
   EXPECT_EQ(Load<uint8_t>(&bytes[6]), 1);   // metric
-  EXPECT_EQ(Load<uint8_t>(&bytes[7]), 0);   // float32 centroids
+  EXPECT_EQ(Load<uint8_t>(&bytes[7]), 1);   // float16 centroids
   EXPECT_EQ(Load<uint32_t>(&bytes[16]), 3u);
   EXPECT_EQ(Load<uint32_t>(&bytes[20]), 5u);
   EXPECT_EQ(Load<uint32_t>(&bytes[24]), 2u);
+  EXPECT_EQ(Load<int16_t>(&bytes[28]), routing.exponent);
+  for (size_t i = 30; i < 128; ++i) EXPECT_EQ(bytes[i], std::byte{0}) << "no codes";
   const RoutingHeader header = routing.header();
-  EXPECT_EQ(header.MeanOffset(), 64u);
-  EXPECT_EQ(header.RadiiOffset(), 76u);
-  EXPECT_EQ(header.GroupsOffset(), 96u);
-  EXPECT_EQ(header.GroupCentroidsOffset(), 108u);
-  EXPECT_EQ(header.CentroidsOffset(), 132u);
-  EXPECT_EQ(header.EncodedBytes(), 192u);
-  EXPECT_EQ(bytes.size(), 192u);
-  EXPECT_EQ(Load<float>(&bytes[64]), routing.mean[0]);
-  EXPECT_EQ(Load<float>(&bytes[76]), routing.radii[0]);
-  EXPECT_EQ(Load<uint32_t>(&bytes[104]), 5u);
-  EXPECT_EQ(Load<float>(&bytes[108]), routing.group_centroids[0]);
-  EXPECT_EQ(Load<float>(&bytes[188]), routing.centroids[14]);
+  EXPECT_EQ(header.MeanOffset(), 128u);
+  EXPECT_EQ(header.GroupsOffset(), 140u);
+  EXPECT_EQ(header.GroupCentroidsOffset(), 152u);
+  EXPECT_EQ(header.RadiiOffset(), 192u);
+  EXPECT_EQ(header.CodesOffset(), 256u);
+  EXPECT_EQ(header.CentroidsOffset(), 256u);
+  EXPECT_EQ(header.EncodedBytes(), 286u);
+  EXPECT_EQ(bytes.size(), 286u);
+  EXPECT_EQ(Load<float>(&bytes[128]), routing.mean[0]);
+  EXPECT_EQ(Load<uint32_t>(&bytes[148]), 5u);
+  EXPECT_EQ(Load<float>(&bytes[192]), routing.radii[0]);
+  const auto centroid = [&](size_t at) {
+    const auto half = Load<uint16_t>(&bytes[at]);
+    float value;
+    FromHalves(&half, 1, std::ldexp(1.0f, routing.exponent), &value);
+    return value;
+  };
+  EXPECT_EQ(centroid(152), routing.group_centroids[0]);
+  EXPECT_EQ(centroid(256), routing.centroids[0]);
+  EXPECT_EQ(centroid(284), routing.centroids[14]);
+}
+
+TEST(RoutingFormat, CodesAreWhereTheFormatPutsThem) {
+  Random random(16);
+  Routing routing = RandomRouting(random, Metric::kL2, 20, 40, 3);  // 13, 13 and 14 lists
+  CodeAll(77, &routing);
+  const ByteVector bytes = routing.Encode();
+  EXPECT_EQ(Load<uint8_t>(&bytes[30]), 1);  // RaBitQ
+  EXPECT_EQ(Load<uint8_t>(&bytes[31]), 4);
+  EXPECT_EQ(Load<uint64_t>(&bytes[40]), 77u);
+  const RoutingHeader header = routing.header();
+  const uint32_t padded = header.code_format().padded();
+  const uint64_t group_bytes = AlignUp(13 * (12 + padded / 2), 64);
+  EXPECT_EQ(Load<uint64_t>(&bytes[32]), 2 * group_bytes + AlignUp(14 * (12 + padded / 2), 64));
+  EXPECT_EQ(header.CodesOffset() % 64, 0u);
+  EXPECT_EQ(header.CentroidsOffset(), header.CodesOffset() + Load<uint64_t>(&bytes[32]));
+
+  // List 30 is number 4 of the third group's 14.
+  const std::byte* group = &bytes[header.CodesOffset() + 2 * group_bytes];
+  std::vector<float> scaled(20);
+  for (size_t j = 0; j < 20; ++j) scaled[j] = std::ldexp(routing.centroids[30 * 20 + j], -routing.exponent);
+  std::vector<float> rotated(padded);
+  routing.rotation->Apply(scaled.data(), rotated.data());
+  ByteVector code(CodeBytes(padded, 4));
+  const CodeFactors factors = EncodeResidual(Metric::kL2, padded, 4, rotated.data(), 0, code.data());
+  EXPECT_EQ(Load<float>(group + 4 * 4), factors.a);
+  EXPECT_EQ(Load<float>(group + 4 * (14 + 4)), factors.s);
+  EXPECT_EQ(Load<float>(group + 4 * (28 + 4)), factors.e);
+  ByteVector stored(code.size());
+  UnpackFromGroup(group + 12 * 14, padded, 4, 14, 4, stored.data());
+  EXPECT_EQ(stored, code);
+}
+
+TEST(RoutingFormat, CodesRoundTrip) {
+  Random random(17);
+  Routing example = RandomRouting(random, Metric::kL2, 20, 40, 3);
+  const ByteVector without = example.Encode();
+  CodeAll(78, &example);
+  const ByteVector bytes = example.Encode();
+  EXPECT_EQ(example.Encode(/*with_codes=*/false), without);
+  Routing routing;
+  ASSERT_OK(DecodeRouting(bytes, &routing));
+  EXPECT_EQ(routing.codes, example.codes);
+  EXPECT_EQ(routing.code_offsets, example.code_offsets);
+  EXPECT_EQ(routing.centroids, example.centroids);
+  EXPECT_EQ(routing.rotation_seed, 78u);
+  EXPECT_EQ(routing.Encode(), bytes);
+}
+
+TEST(RoutingFormat, Parts) {
+  Random random(18);
+  Routing example = RandomRouting(random, Metric::kL2, 20, 40, 3);
+  for (const bool coded : {false, true}) {
+    if (coded) CodeAll(78, &example);
+    const ByteVector bytes = example.Encode();
+    for (const RoutingPart part : {RoutingPart::kGroups, RoutingPart::kLists, RoutingPart::kCodes}) {
+      Routing routing;
+      const uint64_t end = example.header().EndOf(part);
+      ASSERT_OK(DecodeRouting(Bytes(bytes).first(end), part, &routing));
+      EXPECT_EQ(routing.mean, example.mean);
+      EXPECT_EQ(routing.group_first, example.group_first);
+      EXPECT_EQ(routing.group_centroids, example.group_centroids);
+      EXPECT_EQ(routing.radii, part == RoutingPart::kGroups ? std::vector<float>(40) : example.radii);
+      EXPECT_EQ(routing.codes, part == RoutingPart::kCodes ? example.codes : ByteVector());
+      EXPECT_TRUE(routing.centroids.empty());
+      EXPECT_EQ(routing.header().EncodedBytes(), bytes.size());
+      for (const uint64_t length : {end - 1, end + 1})
+        EXPECT_TRUE(Fails(DecodeRouting(Bytes(bytes).first(std::min(length, bytes.size() - 1)), part, &routing),
+                          StatusCode::kCorrupt));
+    }
+  }
 }
 
 TEST(RoutingFormat, LargestRoutingsDoNotOverflow) {
-  const RoutingHeader header{kMaxDimensions, Metric::kL2, kMaxLists, kMaxLists};
-  EXPECT_EQ(header.EncodedBytes(), 64 + uint64_t{kMaxDimensions} * 4 + uint64_t{kMaxLists} * 4 +
-                                       (uint64_t{kMaxLists} + 1) * 4 + 2 * uint64_t{kMaxLists} * kMaxDimensions * 4);
+  RoutingHeader header{kMaxDimensions, Metric::kL2, kMaxLists, kMaxLists};
+  EXPECT_EQ(header.EncodedBytes(), 128 + uint64_t{kMaxDimensions} * 4 + uint64_t{kMaxLists} * 8 + 64 +
+                                       2 * uint64_t{kMaxLists} * kMaxDimensions * 2);
 }
 
 TEST(RoutingFormat, EveryOtherLengthIsNoticed) {
@@ -110,7 +181,8 @@ TEST(RoutingFormat, ImpossibleFields) {
       {"magic", 0, 4, 0, StatusCode::kCorrupt},
       {"version", 4, 2, 1, StatusCode::kUnsupported},
       {"metric", 6, 1, 3, StatusCode::kCorrupt},
-      {"coded centroids", 7, 1, 1, StatusCode::kUnsupported},
+      {"float32 centroids", 7, 1, 0, StatusCode::kUnsupported},
+      {"other centroids", 7, 1, 2, StatusCode::kUnsupported},
       {"required feature", 8, 4, 1, StatusCode::kUnsupported},
       {"last required feature", 8, 4, 0x80000000, StatusCode::kUnsupported},
       {"ignorable feature", 12, 4, 1, StatusCode::kOk},
@@ -122,11 +194,18 @@ TEST(RoutingFormat, ImpossibleFields) {
       {"too many lists", 20, 4, kMaxLists + 1, StatusCode::kCorrupt},
       {"no groups", 24, 4, 0, StatusCode::kCorrupt},
       {"more groups than lists", 24, 4, 6, StatusCode::kCorrupt},
-      {"first group that does not start at 0", 96, 4, 1, StatusCode::kCorrupt},
-      {"group that ends before it starts", 100, 4, 6, StatusCode::kCorrupt},
-      {"groups that end before the last list", 104, 4, 4, StatusCode::kCorrupt},
-      {"groups that end after the last list", 104, 4, 6, StatusCode::kCorrupt},
-      {"an empty group", 100, 4, 0, StatusCode::kOk},
+      {"centroids of no float32", 28, 2, 114, StatusCode::kCorrupt},
+      {"centroids below float32", 28, 2, static_cast<uint16_t>(-126), StatusCode::kCorrupt},
+      {"other codes", 30, 1, 2, StatusCode::kUnsupported},
+      {"codes without a width", 30, 1, 1, StatusCode::kUnsupported},
+      {"a width without codes", 31, 1, 4, StatusCode::kCorrupt},
+      {"bytes without codes", 32, 4, 64, StatusCode::kCorrupt},
+      {"far too many bytes", 36, 4, 0xffffffff, StatusCode::kCorrupt},
+      {"first group that does not start at 0", 140, 4, 1, StatusCode::kCorrupt},
+      {"group that ends before it starts", 144, 4, 6, StatusCode::kCorrupt},
+      {"groups that end before the last list", 148, 4, 4, StatusCode::kCorrupt},
+      {"groups that end after the last list", 148, 4, 6, StatusCode::kCorrupt},
+      {"an empty group", 144, 4, 0, StatusCode::kOk},
   };
   Random random(9);
   const ByteVector good = RandomRouting(random, Metric::kL2, 3, 5, 2).Encode();
@@ -136,6 +215,97 @@ TEST(RoutingFormat, ImpossibleFields) {
     Routing routing;
     EXPECT_EQ(DecodeRouting(bytes, &routing).code(), c.code) << c.what;
   }
+}
+
+TEST(RoutingFormat, CodesOfAnotherLength) {
+  Random random(19);
+  Routing routing = RandomRouting(random, Metric::kL2, 20, 40, 3);
+  CodeAll(78, &routing);
+  const ByteVector good = routing.Encode();
+  const auto bytes_of = [&](uint64_t code_bytes) {
+    ByteVector bytes = good;
+    Poke<uint64_t>(&bytes, 32, code_bytes);
+    bytes.resize(good.size() + code_bytes - routing.code_offsets.back());
+    return bytes;
+  };
+  Routing decoded;
+  EXPECT_OK(DecodeRouting(bytes_of(routing.code_offsets.back()), &decoded));
+  EXPECT_TRUE(Fails(DecodeRouting(bytes_of(routing.code_offsets.back() - 64), &decoded), StatusCode::kCorrupt));
+  EXPECT_TRUE(Fails(DecodeRouting(bytes_of(routing.code_offsets.back() + 64), &decoded), StatusCode::kCorrupt));
+  EXPECT_TRUE(Fails(DecodeRouting(bytes_of(routing.code_offsets.back() + 32), &decoded), StatusCode::kCorrupt));
+  EXPECT_TRUE(Fails(DecodeRouting(bytes_of(0), &decoded), StatusCode::kCorrupt));
+}
+
+// -- rounding
+
+// The centroids and group centroids of a routing with these values among others.
+Routing RoutingOf(std::vector<float> values) {
+  Routing routing;
+  routing.dimensions = 1;
+  routing.mean = {0};
+  routing.radii.assign(values.size(), 0.0f);
+  routing.group_first = {0, static_cast<uint32_t>(values.size())};
+  routing.group_centroids = {values.empty() ? 0 : values[0]};
+  routing.centroids = std::move(values);
+  return routing;
+}
+
+TEST(RoundCentroids, KeepsElevenBitsOfWhatIsNotFarBelowTheLargest) {
+  Random random(20);
+  for (const int exponent : {-120, -20, 0, 20, 126}) {
+    std::vector<float> values;
+    for (int i = 0; i < 1000; ++i) values.push_back(std::ldexp(Uniform(random), exponent - i % 28));
+    Routing routing = RoutingOf(values);
+    RoundCentroids(&routing);
+    for (size_t i = 0; i < values.size(); ++i)
+      ASSERT_NEAR(routing.centroids[i], values[i], std::max(std::abs(values[i]) * 0x1p-11, std::ldexp(1.0, std::max(exponent - 39, -150))))
+          << exponent << " " << i;
+  }
+}
+
+TEST(RoundCentroids, IsWhatIsStored) {
+  Random random(21);
+  const float extremes[] = {FLT_MAX, -FLT_MAX, FLT_MIN, 1e-45f, -1e-45f, 1,     3e38f,
+                            1e-38f,  0.1f,     -0.0f,   0,      65504,   65519, 65520};
+  for (int trial = 0; trial < 300; ++trial) {
+    std::vector<float> values;
+    for (uint64_t i = Below(random, 5) + 1; i > 0; --i)
+      values.push_back(Below(random, 3) == 0 ? Uniform(random) : extremes[Below(random, std::size(extremes))]);
+    Routing routing = RoutingOf(values);
+    RoundCentroids(&routing);
+    EXPECT_TRUE(AllFinite(routing.centroids.data(), routing.centroids.size()));
+    Routing again = routing;
+    RoundCentroids(&again);
+    EXPECT_EQ(again.exponent, routing.exponent);
+    EXPECT_EQ(again.centroids, routing.centroids);
+    Routing decoded;
+    ASSERT_OK(DecodeRouting(routing.Encode(), &decoded));
+    EXPECT_EQ(decoded.centroids, routing.centroids);
+    EXPECT_EQ(decoded.group_centroids, routing.group_centroids);
+    const auto largest = std::max_element(values.begin(), values.end(),
+                                          [](float a, float b) { return std::abs(a) < std::abs(b); });
+    EXPECT_NEAR(routing.centroids[static_cast<size_t>(largest - values.begin())], *largest, std::abs(*largest) * 0x1p-10);
+  }
+}
+
+TEST(RoundCentroids, GroupsCount) {
+  Routing routing = RoutingOf({1e-3f});
+  routing.group_centroids = {1e30f};
+  RoundCentroids(&routing);
+  EXPECT_EQ(routing.centroids[0], 0);
+  EXPECT_NEAR(routing.group_centroids[0], 1e30f, 1e27f);
+}
+
+TEST(WantsCodes, BeyondAMegabyte) {
+  Routing routing;
+  routing.dimensions = 128;
+  routing.centroids.resize(2048 * 128);
+  EXPECT_FALSE(WantsCodes(routing));
+  routing.centroids.resize(2049 * 128);
+  EXPECT_TRUE(WantsCodes(routing));
+  routing.dimensions = 7;  // a code is no shorter
+  routing.centroids.resize(100000 * 7);
+  EXPECT_FALSE(WantsCodes(routing));
 }
 
 // -- routing space
@@ -173,444 +343,6 @@ TEST(RoutingSpace, TinyAndHugeRowsHaveADirection) {
     ASSERT_TRUE(ToRoutingSpace(Metric::kCosine, row.data(), 100, out.data()));
     for (float x : out) ASSERT_FLOAT_EQ(x, 0.1f) << value;
   }
-}
-
-// -- ranking
-
-// Lists best first by definition: no SIMD, no pages.
-std::vector<uint32_t> BruteForce(const Routing& routing, const std::vector<float>& user_query, bool nearest) {
-  const size_t d = routing.dimensions;
-  std::vector<long double> query(user_query.begin(), user_query.end());
-  long double norm = 0;
-  for (long double x : query) norm += x * x;
-  norm = std::sqrt(norm);
-  if (routing.metric == Metric::kCosine) {
-    for (long double& x : query) x = static_cast<float>(x / norm);
-    norm = 1;
-  }
-  std::vector<long double> scores(routing.list_count());
-  for (size_t list = 0; list < scores.size(); ++list) {
-    long double distance = 0;
-    long double product = 0;
-    for (size_t j = 0; j < d; ++j) {
-      const long double centroid = routing.centroids[list * d + j];
-      const long double residual = static_cast<float>(query[j] - routing.mean[j]);
-      distance += (residual - centroid) * (residual - centroid);
-      product += query[j] * centroid;
-    }
-    scores[list] = routing.metric == Metric::kInnerProduct && !nearest
-                       ? -product - 2 * norm / std::sqrt(static_cast<long double>(d)) * routing.radii[list]
-                       : distance;
-  }
-  std::vector<uint32_t> lists(scores.size());
-  std::iota(lists.begin(), lists.end(), 0u);
-  std::stable_sort(lists.begin(), lists.end(), [&](uint32_t a, uint32_t b) { return scores[a] < scores[b]; });
-  return lists;
-}
-
-// A way to cut a routing's bytes into what Feed gets; the first piece holds the header.
-struct Cut {
-  std::string name;
-  std::vector<size_t> pieces;  // repeated
-};
-
-Status FeedIn(const Cut& cut, const ByteVector& bytes, ListRanker* ranker) {
-  size_t piece = 0;
-  for (size_t at = 0; at < bytes.size();) {
-    const size_t length = std::min(bytes.size() - at, cut.pieces[piece++ % cut.pieces.size()]);
-    IVFREMOTE_RETURN_IF_ERROR(ranker->Feed(Bytes(bytes).subspan(at, length)));
-    at += length;
-  }
-  return Status::Ok();
-}
-
-const Cut kWhole{"whole", {~size_t{0}}};
-const Cut kPages{"pages", {kPayloadBytes}};
-
-// The best `count` lists by distance alone.
-Status Best(ListRanker* ranker, uint32_t count, std::vector<uint32_t>* lists) {
-  std::vector<RankedList> ranked;
-  IVFREMOTE_RETURN_IF_ERROR(ranker->Rank(ProbeRule(), count, kAnyStop, &ranked));
-  lists->clear();
-  for (const RankedList& list : ranked) lists->push_back(list.list);
-  return Status::Ok();
-}
-
-class ListRankerTest : public testing::TestWithParam<std::tuple<Metric, uint32_t>> {};
-
-TEST_P(ListRankerTest, EqualsBruteForceHoweverTheBytesCome) {
-  const auto [metric, dimensions] = GetParam();
-  Random random(10 + dimensions);
-  const uint32_t lists = dimensions > 1000 ? 20 : 150;
-  const Routing routing = RandomRouting(random, metric, dimensions, lists, 12);
-  const ByteVector bytes = routing.Encode();
-  const Cut cuts[] = {kWhole,
-                      kPages,
-                      {"just the header first", {64, ~size_t{0}}},
-                      {"odd", {4 * 17, 4 * 1, 4 * 33, 4 * 101}},
-                      {"rows", {64, dimensions * sizeof(float)}},
-                      {"a float more than a row", {64, (dimensions + 1) * sizeof(float)}}};
-  for (int i = 0; i < 3; ++i) {
-    std::vector<float> query = UniformVector(random, dimensions);
-    // Far from all lists the order of the nearest says little; most queries are near one.
-    if (i > 0)
-      for (uint32_t j = 0; j < dimensions; ++j)
-        query[j] = routing.mean[j] + routing.centroids[size_t(i) * dimensions + j] + 0.1f * query[j];
-    const std::vector<uint32_t> expected = BruteForce(routing, query, false);
-    for (const Cut& cut : cuts) {
-      SCOPED_TRACE(cut.name);
-      ListRanker ranker(metric, query.data(), dimensions);
-      ASSERT_OK(FeedIn(cut, bytes, &ranker));
-      std::vector<uint32_t> best;
-      ASSERT_OK(Best(&ranker, lists, &best));
-      EXPECT_EQ(best, expected);
-      ASSERT_OK(Best(&ranker, 5, &best));
-      EXPECT_EQ(best, std::vector<uint32_t>(expected.begin(), expected.begin() + 5));
-      uint32_t nearest = ~0u;
-      ASSERT_OK(ranker.Nearest(&nearest));
-      EXPECT_EQ(nearest, BruteForce(routing, query, true).front());
-    }
-  }
-}
-
-std::string NameOf(const testing::TestParamInfo<std::tuple<Metric, uint32_t>>& info) {
-  const char* const metrics[] = {"L2", "InnerProduct", "Cosine"};
-  return metrics[static_cast<size_t>(std::get<0>(info.param))] + std::to_string(std::get<1>(info.param));
-}
-
-INSTANTIATE_TEST_SUITE_P(Widths, ListRankerTest,
-                         testing::Combine(testing::Values(Metric::kL2, Metric::kInnerProduct, Metric::kCosine),
-                                          testing::Values(1u, 3u, 100u, 784u, kMaxDimensions)),
-                         NameOf);
-
-class RankingTest : public testing::Test {
- protected:
-  // One dimension, mean 0, one group: centroids and radii as given.
-  void Lists(std::vector<float> centroids, std::vector<float> radii = {}) {
-    routing_.dimensions = 1;
-    routing_.mean = {0};
-    routing_.radii = radii.empty() ? std::vector<float>(centroids.size(), 0.0f) : std::move(radii);
-    routing_.group_first = {0, static_cast<uint32_t>(centroids.size())};
-    routing_.group_centroids = {0};
-    routing_.centroids = std::move(centroids);
-  }
-
-  std::vector<uint32_t> Best(Metric metric, float query, uint32_t count) {
-    routing_.metric = metric;
-    ListRanker ranker(metric, &query, 1);
-    EXPECT_OK(ranker.Feed(routing_.Encode()));
-    std::vector<uint32_t> lists;
-    EXPECT_OK(ivfremote::Best(&ranker, count, &lists));
-    return lists;
-  }
-
-  Routing routing_;
-};
-
-using Order = std::vector<uint32_t>;
-
-TEST_F(RankingTest, TiesByListNumber) {
-  Lists({5, 1, 3, 1, 3, 1});
-  EXPECT_EQ(Best(Metric::kL2, 2, 6), (Order{1, 2, 3, 4, 5, 0}));
-  EXPECT_EQ(Best(Metric::kL2, 2, 3), (Order{1, 2, 3}));
-  EXPECT_EQ(Best(Metric::kInnerProduct, 1, 6), (Order{0, 2, 4, 1, 3, 5}));
-}
-
-TEST_F(RankingTest, TiesByListNumberAcrossPages) {
-  Random random(11);
-  Routing routing = RandomRouting(random, Metric::kL2, 50, 200, 10);
-  for (float& x : routing.centroids) x = std::round(x * 4);  // sums of these are exact
-  for (size_t list = 100; list < 200; ++list)
-    std::copy_n(&routing.centroids[(list - 100) * 50], 50, &routing.centroids[list * 50]);
-  routing.mean.assign(50, 0.0f);
-  const std::vector<float> query(50, 0.5f);
-  ListRanker ranker(Metric::kL2, query.data(), 50);
-  ASSERT_OK(FeedIn(kPages, routing.Encode(), &ranker));
-  std::vector<uint32_t> lists;
-  ASSERT_OK(ivfremote::Best(&ranker, 200, &lists));
-  EXPECT_EQ(lists, BruteForce(routing, query, false));
-}
-
-// As an insert does: the groups, then the lists of the nearest of them.
-TEST_F(RankingTest, NearestThroughGroups) {
-  Random random(7);
-  for (uint32_t groups : {1u, 5u, 8u, 30u}) {
-    const Routing routing = RandomRouting(random, Metric::kL2, 24, 120, groups);
-    const ByteVector bytes = routing.Encode();
-    for (int i = 0; i < 20; ++i) {
-      // A centroid of some group is nearest to itself, and its group is among the nearest where groups are compact;
-      // with 8 groups or fewer all are looked at.
-      std::vector<float> query(24);
-      for (float& value : query) value = static_cast<float>(Below(random, 1000)) / 500.0f - 1;
-      ListRanker all(Metric::kL2, query.data(), 24);
-      ASSERT_OK(all.Feed(bytes));
-      uint32_t expected = 0;
-      ASSERT_OK(all.Nearest(&expected));
-
-      ListRanker some(Metric::kL2, query.data(), 24);
-      ASSERT_OK(some.Feed(Bytes(bytes).first(RoutingHeader::kBytes)));
-      const auto prefix = static_cast<size_t>(some.centroids_offset());
-      ASSERT_OK(some.Feed(Bytes(bytes).subspan(RoutingHeader::kBytes, prefix - RoutingHeader::kBytes)));
-      std::vector<RoutingRange> ranges;
-      ASSERT_OK(some.NearestGroups(8, &ranges));
-      ASSERT_LE(ranges.size(), std::min(groups, 8u));
-      uint32_t nearest = 0;
-      EXPECT_TRUE(Fails(some.Nearest(&nearest), StatusCode::kCorrupt));
-      uint64_t lists = 0;
-      for (const RoutingRange& range : ranges) {
-        ASSERT_OK(some.FeedCentroids(range, Bytes(bytes).subspan(range.offset, range.length)));
-        lists += range.length / (24 * sizeof(float));
-      }
-      ASSERT_OK(some.Nearest(&nearest));
-      if (groups <= 8) {
-        EXPECT_EQ(lists, 120u);
-        EXPECT_EQ(nearest, expected);
-      } else {
-        EXPECT_LT(lists, 120u);
-      }
-    }
-  }
-}
-
-TEST_F(RankingTest, CountBeyondTheLists) {
-  Lists({1, 2, 3});
-  EXPECT_EQ(Best(Metric::kL2, 3, 100), (Order{2, 1, 0}));
-  EXPECT_EQ(Best(Metric::kL2, 3, ~0u), (Order{2, 1, 0}));
-  EXPECT_EQ(Best(Metric::kL2, 3, 0), Order{});
-}
-
-// A wide list may hold rows with larger products than a narrow list further along the query.
-TEST_F(RankingTest, InnerProductPrefersWideLists) {
-  Lists({1, 2}, {0, 0});
-  EXPECT_EQ(Best(Metric::kInnerProduct, 1, 2), (Order{1, 0}));
-  Lists({1, 2}, {1, 0});
-  EXPECT_EQ(Best(Metric::kInnerProduct, 1, 2), (Order{0, 1}));
-  EXPECT_EQ(Best(Metric::kL2, 2, 2), (Order{1, 0}));
-}
-
-TEST_F(RankingTest, CosineLooksAtDirectionsOnly) {
-  Lists({1, -1});
-  EXPECT_EQ(Best(Metric::kCosine, 1e-40f, 1), Order{0});
-  EXPECT_EQ(Best(Metric::kCosine, -1e38f, 1), Order{1});
-  EXPECT_EQ(Best(Metric::kCosine, 0, 2), (Order{0, 1}));  // no direction: all the same
-}
-
-TEST_F(RankingTest, HugeValuesAreStillRanked) {
-  Lists({-FLT_MAX, 0, FLT_MAX});
-  routing_.mean = {-FLT_MAX};
-  EXPECT_EQ(Best(Metric::kL2, FLT_MAX, 3), (Order{2, 1, 0}));
-  EXPECT_EQ(Best(Metric::kInnerProduct, FLT_MAX, 3), (Order{2, 1, 0}));
-}
-
-// -- rules
-
-std::vector<float> StopsOf(const std::vector<RankedList>& lists) {
-  std::vector<float> stops;
-  for (const RankedList& list : lists) stops.push_back(list.stop);
-  return stops;
-}
-
-// With no weights the threshold is a number of lists.
-// Damaged bytes.
-TEST_F(RankingTest, WhatIsNotANumberComesLast) {
-  std::vector<float> centroids;
-  Order order;
-  for (uint32_t i = 0; i < 100; ++i) centroids.push_back(i % 3 == 0 ? NAN : static_cast<float>(i));
-  for (uint32_t i = 0; i < 100; ++i)
-    if (i % 3 != 0) order.push_back(i);
-  Order reversed(order.rbegin(), order.rend());
-  for (uint32_t i = 0; i < 100; i += 3) {
-    order.push_back(i);
-    reversed.push_back(i);
-  }
-  Lists(centroids);
-  EXPECT_EQ(Best(Metric::kL2, 0, 100), order);
-  EXPECT_EQ(Best(Metric::kInnerProduct, 1, 100), reversed);
-}
-
-TEST_F(RankingTest, StopValuesOfDistanceAlone) {
-  Random random(13);
-  for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
-    const Routing routing = RandomRouting(random, metric, 20, 60, 5);
-    const std::vector<float> query = UniformVector(random, 20);
-    ListRanker ranker(metric, query.data(), 20);
-    ASSERT_OK(ranker.Feed(routing.Encode()));
-    std::vector<RankedList> lists;
-    ASSERT_OK(ranker.Rank({0, 0}, 60, kAnyStop, &lists));
-    const std::vector<uint32_t> expected = BruteForce(routing, query, false);
-    for (size_t j = 0; j < 60; ++j) {
-      EXPECT_EQ(lists[j].list, expected[j]);
-      EXPECT_FLOAT_EQ(lists[j].stop, static_cast<float>(std::log(1.0 + static_cast<double>(j))));
-    }
-  }
-}
-
-TEST_F(RankingTest, AdaptiveRuleByDefinition) {
-  Random random(14);
-  for (Metric metric : {Metric::kL2, Metric::kCosine})
-    for (const ProbeRule& rule : {kAdaptiveRule, ProbeRule{1, 0}, ProbeRule{0, 8}, ProbeRule{2.5f, 1}})
-      for (int i = 0; i < 5; ++i) {
-        Routing routing = RandomRouting(random, metric, 20, 60, 5);
-        for (float& radius : routing.radii) radius *= 5;
-        std::vector<float> query = UniformVector(random, 20);
-        ListRanker ranker(metric, query.data(), 20);
-        ASSERT_OK(ranker.Feed(routing.Encode()));
-
-        ASSERT_TRUE(ToRoutingSpace(metric, query.data(), 20, query.data()));
-        std::vector<std::pair<double, uint32_t>> scores;
-        for (uint32_t list = 0; list < 60; ++list) {
-          double score = 0;
-          for (uint32_t j = 0; j < 20; ++j)
-            score += std::pow(double{query[j]} - routing.mean[j] - routing.centroids[list * 20 + j], 2);
-          scores.push_back({score + rule.radius_weight * std::pow(routing.radii[list], 2), list});
-        }
-        std::sort(scores.begin(), scores.end());
-        // No list counts as nearer than what its rows' spread adds on average.
-        double floor = 0;
-        for (float radius : routing.radii) floor += rule.radius_weight * radius * radius / 60;
-        for (uint32_t count : {1u, 7u, 60u, 1000u}) {
-          std::vector<RankedList> lists;
-          ASSERT_OK(ranker.Rank(rule, count, kAnyStop, &lists));
-          ASSERT_EQ(lists.size(), std::min(count, 60u));
-          for (size_t j = 0; j < lists.size(); ++j) {
-            EXPECT_EQ(lists[j].list, scores[j].second);
-            const double ratio = std::max(scores[j].first, floor) / std::max(scores[0].first, floor);
-            EXPECT_NEAR(lists[j].stop, std::log(1.0 + static_cast<double>(j)) + rule.ratio_weight * std::log(ratio), 1e-4);
-          }
-          const std::vector<float> stops = StopsOf(lists);
-          EXPECT_TRUE(std::is_sorted(stops.begin(), stops.end()));
-          // A threshold leaves the lists up to it, and the best in any case.
-          for (const float stop : {0.0f, stops[stops.size() / 2], 3.0f, stops.back()}) {
-            std::vector<RankedList> near;
-            ASSERT_OK(ranker.Rank(rule, count, stop, &near));
-            const auto end = std::upper_bound(stops.begin(), stops.end(), stop);
-            ASSERT_EQ(near.size(), std::max<size_t>(1, static_cast<size_t>(end - stops.begin())));
-            for (size_t j = 0; j < near.size(); ++j) EXPECT_EQ(near[j].list, lists[j].list);
-          }
-        }
-      }
-}
-
-TEST_F(RankingTest, AdaptiveStopsByHand) {
-  Lists({0, 3, -4, 20}, {1, 1, 1, 1});
-  const float query = 0;
-  ListRanker ranker(Metric::kL2, &query, 1);
-  ASSERT_OK(ranker.Feed(routing_.Encode()));
-  std::vector<RankedList> lists;
-  ASSERT_OK(ranker.Rank(kAdaptiveRule, 4, kAnyStop, &lists));
-  const double scores[] = {0.3, 9.3, 16.3, 400.3};
-  for (size_t j = 0; j < 4; ++j) {
-    EXPECT_EQ(lists[j].list, j);
-    EXPECT_NEAR(lists[j].stop, std::log(1.0 + static_cast<double>(j)) + 4 * std::log(scores[j] / scores[0]), 1e-4);
-  }
-  // A wide list comes after a narrow one that is a little further away.
-  Lists({2, -2.1f}, {3, 0});
-  ListRanker wide(Metric::kL2, &query, 1);
-  ASSERT_OK(wide.Feed(routing_.Encode()));
-  ASSERT_OK(wide.Rank({0, 0}, 2, kAnyStop, &lists));
-  EXPECT_EQ(lists[0].list, 0u);
-  ASSERT_OK(wide.Rank(kAdaptiveRule, 2, kAnyStop, &lists));
-  EXPECT_EQ(lists[0].list, 1u);
-}
-
-// Lists of equal rows, and a query that is such a row: everything else is infinitely far by comparison.
-TEST_F(RankingTest, QueryOnACentroidOfEqualRows) {
-  Lists({1, 1, 5, 7});
-  const float query = 1;
-  ListRanker ranker(Metric::kL2, &query, 1);
-  ASSERT_OK(ranker.Feed(routing_.Encode()));
-  std::vector<RankedList> lists;
-  ASSERT_OK(ranker.Rank(kAdaptiveRule, 4, kAnyStop, &lists));
-  EXPECT_EQ(lists[0].stop, 0);
-  EXPECT_FLOAT_EQ(lists[1].stop, std::log(2.0f)) << "the other list at distance 0";
-  for (size_t j = 2; j < 4; ++j) {
-    EXPECT_TRUE(std::isfinite(lists[j].stop));
-    EXPECT_GT(lists[j].stop, 20);
-  }
-  // One list of no radius among others counts as if it had theirs.
-  Lists({1, 1.5f, 5, 7}, {0, 1, 1, 1});
-  ListRanker floored(Metric::kL2, &query, 1);
-  ASSERT_OK(floored.Feed(routing_.Encode()));
-  ASSERT_OK(floored.Rank(kAdaptiveRule, 4, kAnyStop, &lists));
-  EXPECT_NEAR(lists[1].stop, std::log(2.0) + 4 * std::log(0.55 / 0.225), 1e-4);
-}
-
-TEST_F(RankingTest, InnerProductHasNoRule) {
-  Random random(15);
-  const Routing routing = RandomRouting(random, Metric::kInnerProduct, 20, 60, 5);
-  const std::vector<float> query = UniformVector(random, 20);
-  ListRanker ranker(Metric::kInnerProduct, query.data(), 20);
-  ASSERT_OK(ranker.Feed(routing.Encode()));
-  std::vector<RankedList> plain;
-  std::vector<RankedList> adaptive;
-  ASSERT_OK(ranker.Rank({0, 0}, 60, kAnyStop, &plain));
-  ASSERT_OK(ranker.Rank(kAdaptiveRule, 60, kAnyStop, &adaptive));
-  for (size_t j = 0; j < 60; ++j) {
-    EXPECT_EQ(plain[j].list, adaptive[j].list);
-    EXPECT_EQ(plain[j].stop, adaptive[j].stop);
-  }
-}
-
-TEST_F(RankingTest, HugeScoresHaveFiniteStops) {
-  Lists({-FLT_MAX, 0, 1, FLT_MAX}, {FLT_MAX, 0, 0, FLT_MAX});
-  const float query = 0;
-  ListRanker ranker(Metric::kL2, &query, 1);
-  ASSERT_OK(ranker.Feed(routing_.Encode()));
-  std::vector<RankedList> lists;
-  ASSERT_OK(ranker.Rank(kAdaptiveRule, 4, kAnyStop, &lists));
-  EXPECT_EQ(lists[0].list, 1u);
-  for (const RankedList& list : lists) EXPECT_TRUE(std::isfinite(list.stop) && list.stop >= 0);
-}
-
-TEST_F(RankingTest, StreamThatIsCutOff) {
-  Random random(12);
-  const ByteVector bytes = RandomRouting(random, Metric::kL2, 3, 50, 5).Encode();
-  const float query[] = {1, 2, 3};
-  std::vector<uint32_t> lists;
-  uint32_t list;
-  {
-    ListRanker unfed(Metric::kL2, query, 3);
-    EXPECT_TRUE(Fails(ivfremote::Best(&unfed, 1, &lists), StatusCode::kCorrupt));
-    EXPECT_TRUE(Fails(unfed.Nearest(&list), StatusCode::kCorrupt));
-  }
-  for (size_t length = 0; length < bytes.size(); length += 4) {
-    ListRanker ranker(Metric::kL2, query, 3);
-    const Status fed = ranker.Feed(Bytes(bytes).first(length));
-    EXPECT_EQ(fed.code(), length < 64 ? StatusCode::kCorrupt : StatusCode::kOk) << length;
-    EXPECT_TRUE(Fails(ivfremote::Best(&ranker, 1, &lists), StatusCode::kCorrupt)) << length;
-    EXPECT_TRUE(Fails(ranker.Nearest(&list), StatusCode::kCorrupt)) << length;
-  }
-}
-
-TEST_F(RankingTest, StreamThatIsTooLong) {
-  Lists({1, 2, 3});
-  const ByteVector bytes = routing_.Encode();
-  const float query = 1;
-  ListRanker ranker(Metric::kL2, &query, 1);
-  ASSERT_OK(ranker.Feed(bytes));
-  EXPECT_TRUE(Fails(ranker.Feed(Bytes(bytes).first(4)), StatusCode::kCorrupt));
-  ByteVector longer = bytes;
-  longer.resize(bytes.size() + 4);
-  ListRanker other(Metric::kL2, &query, 1);
-  EXPECT_TRUE(Fails(other.Feed(longer), StatusCode::kCorrupt));
-}
-
-TEST_F(RankingTest, RoutingOfOtherVectors) {
-  Lists({1, 2, 3});
-  const ByteVector bytes = routing_.Encode();
-  const float query[] = {1, 2};
-  ListRanker wider(Metric::kL2, query, 2);
-  EXPECT_TRUE(Fails(wider.Feed(bytes), StatusCode::kCorrupt));
-  ListRanker other_metric(Metric::kCosine, query, 1);
-  EXPECT_TRUE(Fails(other_metric.Feed(bytes), StatusCode::kCorrupt));
-}
-
-TEST_F(RankingTest, PieceThatIsNoWholeFloat) {
-  Lists({1, 2, 3});
-  const ByteVector bytes = routing_.Encode();
-  const float query = 1;
-  ListRanker ranker(Metric::kL2, &query, 1);
-  EXPECT_TRUE(Fails(ranker.Feed(Bytes(bytes).first(66)), StatusCode::kCorrupt));
 }
 
 }  // namespace

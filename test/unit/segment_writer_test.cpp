@@ -225,8 +225,8 @@ TEST_F(SegmentWriterTest, SeveralParts) {
 
 // A routing of many lists is longer than a part.
 TEST_F(SegmentWriterTest, RoutingLongerThanAPart) {
-  Start(8, 400, 1024);
-  for (uint32_t list = 0; list < 400; list += 50) Write(list, 3);
+  Start(8, 800, 1024);
+  for (uint32_t list = 0; list < 800; list += 50) Write(list, 3);
   ASSERT_OK(Finish());
   ASSERT_GT(routing_.Encode().size(), 10u * 1024);
   ASSERT_NO_FATAL_FAILURE(ExpectSelfDescribing());

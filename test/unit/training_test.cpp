@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "core/assignment.h"
+#include "core/list_ranker.h"
 #include "support.h"
 #include "training_run.h"
 
@@ -45,6 +46,9 @@ void ExpectSound(const Routing& routing, uint32_t dimensions, uint32_t lists) {
     EXPECT_TRUE(std::all_of(values->begin(), values->end(), [](float x) { return std::isfinite(x); }));
   Routing decoded;
   EXPECT_OK(DecodeRouting(routing.Encode(), &decoded));
+  // What rows are assigned and coded by is what is stored.
+  EXPECT_EQ(decoded.centroids, routing.centroids);
+  EXPECT_EQ(decoded.group_centroids, routing.group_centroids);
 }
 
 TEST(Training, AutomaticLists) {
@@ -349,10 +353,8 @@ TEST(Training, FewProbesFindTheNeighbours) {
         neighbours.push_back({distance, i});
       }
       std::partial_sort(neighbours.begin(), neighbours.begin() + 10, neighbours.end());
-      ListRanker ranker(Metric::kL2, &queries[q * d], d);
-      ASSERT_OK(ranker.Feed(routing.Encode()));
       std::vector<RankedList> probes;
-      ASSERT_OK(ranker.Rank(ProbeRule(), 4, kAnyStop, &probes));
+      ListRanker(&routing, &queries[q * d], {ProbeRule(), 4, kAnyStop}).Rank(ProbeRule(), &probes);
       for (size_t k = 0; k < 10; ++k)
         found += std::count_if(probes.begin(), probes.end(), [&](const RankedList& probe) {
                    return probe.list == list_of[neighbours[k].second];
