@@ -10,6 +10,7 @@
 #include <limits>
 #include <numeric>
 
+#include "core/blas.h"
 #include "core/distance.h"
 
 namespace ivfremote {
@@ -33,6 +34,7 @@ void Multiply(const float* rows, size_t n, const float* centroids, size_t m, siz
 }  // namespace
 
 Assigner::Assigner(const Routing* routing) : routing_(routing) {
+  UseOneBlasThread();
   const size_t d = routing->dimensions;
   const double lists = routing->list_count();
   const double groups = routing->group_count();

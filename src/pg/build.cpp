@@ -1,5 +1,5 @@
-// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp, build_segment.cpp and
-// build_write.cpp.
+// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp, build_training.cpp, build_segment.cpp
+// and build_write.cpp.
 #include "pg/build.h"
 
 #include <algorithm>
@@ -125,6 +125,7 @@ void ReportBytesWritten(uint64_t stored, uint64_t expected) {
 }
 
 int64_t MaintenanceBytes() { return int64_t{maintenance_work_mem} * 1024; }
+int SampleKilobytes() { return std::max(maintenance_work_mem / 4, 1024); }
 
 bool BuildVector(Build* build, Datum* values, bool* isnull, bool alive, Vector* vector) {
   if (isnull[0]) return false;

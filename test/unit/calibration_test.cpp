@@ -8,8 +8,8 @@
 #include "core/coding.h"
 #include "core/distance.h"
 #include "core/segment_format.h"
-#include "core/training.h"
 #include "support.h"
+#include "training_run.h"
 
 namespace ivfremote {
 namespace {
@@ -47,9 +47,7 @@ class CalibrationTest : public testing::Test {
     options.metric = metric;
     options.dimensions = kDimensions;
     options.lists = lists;
-    Trainer trainer(options, space);
-    for (bool done = false; !done;) ASSERT_OK(trainer.Step(&done));
-    routing_ = trainer.TakeRouting();
+    ASSERT_OK(Train(options, space, &routing_));
     Assign();
   }
 
