@@ -1,4 +1,4 @@
-// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp and build_segment.cpp.
+// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp, build_assign.cpp and build_segment.cpp.
 #include "pg/build.h"
 
 #include <algorithm>
