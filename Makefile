@@ -75,6 +75,7 @@ vpath %.cpp $(top)
 vpath %.txt $(top)
 vpath %.control $(top)
 
+src/core/kmeans.o: override CXXFLAGS += -fopenmp
 $(OBJS): %.o: %.cpp $(top)Makefile
 	@$(MKDIR_P) $(@D)
 	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<

@@ -4,7 +4,6 @@
 #include <faiss/IndexIVFFlat.h>
 #include <omp.h>
 
-#include <fstream>
 #include <map>
 
 #include "lib/build_run.h"
@@ -36,20 +35,10 @@ FaissBuild RunFaiss(const Vectors& rows) {
   return {train_s, add.seconds()};
 }
 
-// A value of /proc/<pid>/status in MB: VmHWM is the most memory the process has had in use, shared buffers that it
-// touched included; RssShmem is those.
-double MemoryMb(const std::string& pid, const std::string& name) {
-  std::ifstream status("/proc/" + pid + "/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with(name + ":")) return std::stod(line.substr(name.size() + 1)) * 1024 / 1e6;
-  return 0;
-}
-
 struct OurBuild {
   BuildRun run;
   double wal_share;
   double header_share;
-  double hwm_mb;
   double shared_mb;
 };
 
@@ -69,9 +58,7 @@ OurBuild RunOurs() {
   const double segment_bytes = connection.Number("SELECT segment_bytes FROM ivfremote_info('items_index')");
   build.wal_share = wal_bytes / segment_bytes;
   build.header_share = connection.Number("SELECT header_bytes FROM ivfremote_info('items_index')") / segment_bytes;
-  const std::string pid = connection.Value("SELECT pg_backend_pid()");
-  build.hwm_mb = MemoryMb(pid, "VmHWM");
-  build.shared_mb = MemoryMb(pid, "RssShmem");
+  build.shared_mb = MemoryMb(connection.Value("SELECT pg_backend_pid()"), "RssShmem");
   return build;
 }
 
@@ -104,7 +91,7 @@ void Run(const std::string& store_directory) {
     ratios.push_back(ours_s.back() / faiss_s.back());
     wal.push_back(ours.wal_share);
     header.push_back(ours.header_share);
-    hwm.push_back(ours.hwm_mb);
+    hwm.push_back(ours.run.hwm_mb);
     shared.push_back(ours.shared_mb);
     for (const auto& [phase, seconds] : ours.run.phases) {
       if (!phases.contains(phase)) phase_order.push_back(phase);

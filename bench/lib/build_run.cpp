@@ -1,8 +1,10 @@
 #include "lib/build_run.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <fstream>
 #include <thread>
 
 #include "lib/figures.h"
@@ -18,9 +20,11 @@ std::string PhaseName(const std::string& phase) {
   return colon == std::string::npos ? phase : phase.substr(colon + 2);
 }
 
-void SamplePhases(Connection* watcher, const std::string& sql, const Stopwatch& watch, const std::atomic<bool>& done,
-                  BuildRun* run, std::vector<double>* starts) {
+void SampleBuild(Connection* watcher, const std::string& pid, const Stopwatch& watch, const std::atomic<bool>& done,
+                 BuildRun* run, std::vector<double>* starts) {
+  const std::string sql = "SELECT phase FROM pg_stat_progress_create_index WHERE pid = " + pid;
   while (!done) {
+    run->own_mb = std::max(run->own_mb, MemoryMb(pid, "RssAnon") + MemoryMb(pid, "RssFile"));
     const auto rows = watcher->Query(sql);
     if (!rows.empty() && !rows[0][0].empty()) {
       const std::string phase = PhaseName(rows[0][0]);
@@ -35,18 +39,24 @@ void SamplePhases(Connection* watcher, const std::string& sql, const Stopwatch& 
 
 }  // namespace
 
+double MemoryMb(const std::string& pid, const std::string& name) {
+  std::ifstream status("/proc/" + pid + "/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(name + ":")) return std::stod(line.substr(name.size() + 1)) * 1024 / 1e6;
+  return 0;
+}
+
 BuildRun RunBuild(Connection* connection, const std::string& create_index) {
   BuildRun run;
   std::vector<double> starts;
   Connection watcher;
-  const std::string sql =
-      "SELECT phase FROM pg_stat_progress_create_index WHERE pid = " + connection->Value("SELECT pg_backend_pid()");
+  const std::string pid = connection->Value("SELECT pg_backend_pid()");
   std::atomic<bool> done = false;
   std::exception_ptr error;
   const Stopwatch watch;
   std::thread sampler([&] {
     try {
-      SamplePhases(&watcher, sql, watch, done, &run, &starts);
+      SampleBuild(&watcher, pid, watch, done, &run, &starts);
     } catch (...) {
       error = std::current_exception();
     }
@@ -57,6 +67,7 @@ BuildRun RunBuild(Connection* connection, const std::string& create_index) {
     error = std::current_exception();
   }
   run.seconds = watch.seconds();
+  run.hwm_mb = MemoryMb(pid, "VmHWM");
   done = true;
   sampler.join();
   if (error) std::rethrow_exception(error);

@@ -21,12 +21,12 @@ double Distance(const Vectors& rows, size_t row, const float* query) {
 
 }  // namespace
 
-std::vector<double> ExactDistances(const Vectors& rows, const Vectors& queries, size_t k) {
+std::vector<std::vector<double>> NearestDistances(const Vectors& rows, const Vectors& queries, size_t k) {
   const size_t d = rows.dimensions;
   std::vector<double> norms(rows.count());
   for (size_t i = 0; i < rows.count(); ++i) norms[i] = SquaredNorm(rows[i], d);
 
-  std::vector<double> exact;
+  std::vector<std::vector<double>> nearest;
   std::vector<float> products(kBatch * rows.count());
   for (size_t first = 0; first < queries.count(); first += kBatch) {
     const size_t batch = std::min(kBatch, queries.count() - first);
@@ -43,9 +43,16 @@ std::vector<double> ExactDistances(const Vectors& rows, const Vectors& queries, 
       std::vector<double> distances(near);
       for (size_t i = 0; i < near; ++i) distances[i] = Distance(rows, order[i], queries[first + q]);
       std::sort(distances.begin(), distances.end());
-      exact.push_back(distances[std::min(k, near) - 1]);
+      distances.resize(std::min(k, near));
+      nearest.push_back(std::move(distances));
     }
   }
+  return nearest;
+}
+
+std::vector<double> ExactDistances(const Vectors& rows, const Vectors& queries, size_t k) {
+  std::vector<double> exact;
+  for (const std::vector<double>& nearest : NearestDistances(rows, queries, k)) exact.push_back(nearest.back());
   return exact;
 }
 

@@ -8,6 +8,9 @@
 
 namespace ivfremote::bench {
 
+// The Euclidean distances of each query's k nearest rows, ascending.
+std::vector<std::vector<double>> NearestDistances(const Vectors& rows, const Vectors& queries, size_t k);
+
 // The Euclidean distance of each query's k-th nearest row.
 std::vector<double> ExactDistances(const Vectors& rows, const Vectors& queries, size_t k);
 

@@ -86,7 +86,7 @@ std::string Connection::Value(const std::string& sql) {
   return rows[0][0];
 }
 
-void Connection::CopyVectors(const std::string& table, const Vectors& rows, VectorType type) {
+void Connection::CopyVectors(const std::string& table, const Vectors& rows, VectorType type, size_t first_id) {
   Check(PQexec(connection_.get(), ("COPY " + table + " (id, embedding) FROM STDIN (FORMAT binary)").c_str()));
   const auto send = [this](const std::string& bytes) {
     if (PQputCopyData(connection_.get(), bytes.data(), static_cast<int>(bytes.size())) != 1) ThrowError();
@@ -100,7 +100,7 @@ void Connection::CopyVectors(const std::string& table, const Vectors& rows, Vect
     PutVector(&vector, rows[i], rows.dimensions, type);
     Put16(&line, 2);
     Put32(&line, sizeof(uint32_t));
-    Put32(&line, static_cast<uint32_t>(i));
+    Put32(&line, static_cast<uint32_t>(first_id + i));
     Put32(&line, static_cast<uint32_t>(vector.size()));
     send(line + vector);
   }

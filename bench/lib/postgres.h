@@ -32,8 +32,9 @@ class Connection {
   // Names of the columns of the last Query.
   const std::vector<std::string>& columns() const { return columns_; }
 
-  // COPY ... (FORMAT binary) into a table of (id integer, embedding real[] or vector); ids from 0.
-  void CopyVectors(const std::string& table, const Vectors& rows, VectorType type = VectorType::kRealArray);
+  // COPY ... (FORMAT binary) into a table of (id integer, embedding real[] or vector); ids from `first_id` on.
+  void CopyVectors(const std::string& table, const Vectors& rows, VectorType type = VectorType::kRealArray,
+                   size_t first_id = 0);
 
   // Prepares `SELECT id FROM <table> ORDER BY embedding <-> $1 LIMIT 10` once for all plans.
   void PrepareSearch(const std::string& table, Metric metric = Metric::kL2, VectorType type = VectorType::kRealArray);

@@ -10,13 +10,16 @@
 #include <limits>
 #include <numeric>
 
+#include "core/blas.h"
 #include "core/distance.h"
+#include "core/little_endian.h"
 
 namespace ivfremote {
 namespace {
 
 constexpr double kBatchOperations = 2e9;  // about 50 ms of one core
 constexpr size_t kMaxBatchRows = 1024;
+constexpr double kMaxBatchBytes = 8 << 20;  // of rows in two copies, and of products
 
 std::vector<float> SquaredNorms(const std::vector<float>& rows, size_t d) {
   std::vector<float> norms(rows.size() / d);
@@ -33,15 +36,17 @@ void Multiply(const float* rows, size_t n, const float* centroids, size_t m, siz
 }  // namespace
 
 Assigner::Assigner(const Routing* routing) : routing_(routing) {
+  UseOneBlasThread();
   const size_t d = routing->dimensions;
   const double lists = routing->list_count();
   const double groups = routing->group_count();
   const double per_row = 2.0 * static_cast<double>(d) * (groups + lists * std::min(1.0, kGroups / groups));
-  batch_rows_ = static_cast<size_t>(std::clamp(kBatchOperations / per_row, 1.0, double{kMaxBatchRows}));
+  const double bytes_per_row = sizeof(float) * std::max(2.0 * static_cast<double>(d), groups);
+  batch_rows_ = static_cast<size_t>(
+      std::clamp(std::min(kBatchOperations / per_row, kMaxBatchBytes / bytes_per_row), 1.0, double{kMaxBatchRows}));
   centroid_norms_ = SquaredNorms(routing->centroids, d);
   group_norms_ = SquaredNorms(routing->group_centroids, d);
-  squared_sums_.resize(routing->list_count());
-  counts_.resize(routing->list_count());
+  sums_.resize(routing->list_count());
   rows_of_group_.resize(routing->group_count());
 }
 
@@ -58,8 +63,8 @@ void Assigner::Assign(float* rows, size_t n, uint32_t* lists) {
     // Products of huge values overflow float32 to an infinity or a NaN: score such a row alone, in float64.
     lists[i] = std::isfinite(best_score_[i]) ? best_list_[i] : NearestDirectly(row);
     const double distance = SquaredL2(row, &routing_->centroids[lists[i] * d], d);
-    if (std::isfinite(distance)) squared_sums_[lists[i]] += distance;
-    ++counts_[lists[i]];
+    if (std::isfinite(distance)) sums_[lists[i]].squared += distance;
+    ++sums_[lists[i]].rows;
   }
 }
 
@@ -102,18 +107,26 @@ void Assigner::Consider(const float* rows, size_t n, const uint32_t* row_numbers
                         uint32_t list_count) {
   if (list_count == 0) return;
   const size_t d = routing_->dimensions;
-  products_.resize(std::max(products_.size(), n * list_count));
-  Multiply(rows, n, &routing_->centroids[first_list * d], list_count, d, products_.data());
-  for (size_t i = 0; i < n; ++i) {
-    const size_t row = row_numbers == nullptr ? i : row_numbers[i];
-    for (uint32_t k = 0; k < list_count; ++k) {
-      const float score = centroid_norms_[first_list + k] - 2 * products_[i * list_count + k];
-      const uint32_t list = first_list + k;
-      if (!near_.empty()) KeepNear(row, score, list);
-      if (score < best_score_[row] || (score == best_score_[row] && list < best_list_[row])) {
-        best_score_[row] = score;
-        best_list_[row] = list;
-      }
+  // One group may hold most of the lists.
+  const size_t most = std::max<size_t>(static_cast<size_t>(kMaxBatchBytes) / sizeof(float) / list_count, 1);
+  for (size_t first = 0; first < n; first += most) {
+    const size_t some = std::min(most, n - first);
+    products_.resize(std::max(products_.size(), some * list_count));
+    Multiply(rows + first * d, some, &routing_->centroids[size_t{first_list} * d], list_count, d, products_.data());
+    for (size_t i = 0; i < some; ++i)
+      ConsiderProducts(row_numbers == nullptr ? first + i : row_numbers[first + i], &products_[i * list_count], first_list,
+                       list_count);
+  }
+}
+
+void Assigner::ConsiderProducts(size_t row, const float* products, uint32_t first_list, uint32_t list_count) {
+  for (uint32_t k = 0; k < list_count; ++k) {
+    const uint32_t list = first_list + k;
+    const float score = centroid_norms_[list] - 2 * products[k];
+    if (!near_.empty()) KeepNear(row, score, list);
+    if (score < best_score_[row] || (score == best_score_[row] && list < best_list_[row])) {
+      best_score_[row] = score;
+      best_list_[row] = list;
     }
   }
 }
@@ -171,13 +184,28 @@ uint32_t Assigner::NearestDirectly(const float* row) const {
 }
 
 std::vector<float> Assigner::Radii() const {
-  std::vector<float> radii(counts_.size());
+  std::vector<float> radii(sums_.size());
   for (size_t i = 0; i < radii.size(); ++i)
     // The distance of two float32 vectors may be too large for a float32.
-    if (counts_[i] > 0)
+    if (sums_[i].rows > 0)
       radii[i] = static_cast<float>(
-          std::min<double>(std::sqrt(squared_sums_[i] / static_cast<double>(counts_[i])), FLT_MAX));
+          std::min<double>(std::sqrt(sums_[i].squared / static_cast<double>(sums_[i].rows)), FLT_MAX));
   return radii;
+}
+
+std::vector<std::byte> Assigner::EncodeSums() const {
+  const Bytes bytes = std::as_bytes(std::span(sums_));
+  return {bytes.begin(), bytes.end()};
+}
+
+Status Assigner::MergeSums(Bytes bytes) {
+  if (bytes.size() != sums_.size() * sizeof(Sum)) return Status::Corrupt("sums of radii are of other lists");
+  for (size_t i = 0; i < sums_.size(); ++i) {
+    const auto other = Load<Sum>(&bytes[i * sizeof(Sum)]);
+    sums_[i].squared += other.squared;
+    sums_[i].rows += other.rows;
+  }
+  return Status::Ok();
 }
 
 }  // namespace ivfremote

@@ -14,10 +14,10 @@ class Assigner {
   static constexpr uint32_t kGroups = 8;
   static constexpr size_t kSecondCandidates = 16;
 
-  // `routing` must outlive the assigner.
+  // `routing` must outlive the assigner. Products run on one thread.
   explicit Assigner(const Routing* routing);
 
-  // How many rows to hand over at a time, so that a batch takes well below 100 ms.
+  // How many rows to hand over at a time, so that a batch takes well below 100 ms, and two copies of it 8 MB.
   size_t batch_rows() const { return batch_rows_; }
 
   // `rows` is [n x dimensions] in routing space (ToRoutingSpace); n <= batch_rows(). Subtracts the mean from the rows.
@@ -32,9 +32,14 @@ class Assigner {
   // The radius of each list over all rows assigned so far.
   std::vector<float> Radii() const;
 
+  // What Radii rests on, for an assigner with the same routing that has assigned other rows of the table.
+  std::vector<std::byte> EncodeSums() const;
+  Status MergeSums(Bytes bytes);
+
  private:
   void AssignThroughTree(const float* rows, size_t n);
   void Consider(const float* rows, size_t n, const uint32_t* row_numbers, uint32_t first_list, uint32_t list_count);
+  void ConsiderProducts(size_t row, const float* products, uint32_t first_list, uint32_t list_count);
   uint32_t NearestDirectly(const float* row) const;
   // Keeps a list among a row's kSecondCandidates nearest, if they are kept.
   void KeepNear(size_t row, float score, uint32_t list);
@@ -44,8 +49,11 @@ class Assigner {
   size_t batch_rows_;
   std::vector<float> centroid_norms_;  // squared
   std::vector<float> group_norms_;
-  std::vector<double> squared_sums_;   // per list, of the distances of its rows
-  std::vector<uint64_t> counts_;
+  struct Sum {
+    double squared;  // of the distances of a list's rows
+    uint64_t rows;
+  };
+  std::vector<Sum> sums_;  // per list
 
   // Scratch of one batch.
   std::vector<float> products_;

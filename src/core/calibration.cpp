@@ -8,6 +8,7 @@
 #include <limits>
 #include <numeric>
 
+#include "core/blas.h"
 #include "core/coding.h"
 #include "core/distance.h"
 #include "core/little_endian.h"
@@ -18,16 +19,29 @@ namespace ivfremote {
 namespace {
 
 constexpr double kMaxOperations = 4e10;  // of all products, if 400 queries allow it
+constexpr double kMaxQueryBytes = 8 << 20;
 constexpr size_t kLevels = std::size(kCurveNeighbours);
 // The neighbours of all queries are kept to the 100th, of some to the last level.
 constexpr size_t kManyNeighbours = 100;
 constexpr size_t kDeepQueries = 100;
+// Of as many neighbours this share more are gathered before the farthest are dropped.
+constexpr size_t kSlackShare = 4;
 constexpr size_t kLossQueries = 200;
 constexpr size_t kLossNeighbours = 10;
-constexpr size_t kBatchRows = 128;
+constexpr size_t kBatchRows = 256;
 // Lists ranked beyond are probed by no threshold but infinity.
 constexpr uint32_t kMaxRankedLists = 8192;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// What is kept of a query: PartHeader | Neighbour x neighbours | (CodeHeader, the row's bytes) x codes
+struct PartHeader {
+  uint32_t neighbours;
+  uint32_t codes;
+};
+struct CodeHeader {
+  float score;
+  uint32_t list;
+};
 
 // A mark more is 0.2 % more lists. Stop values of lists that are ranked are at most ln(8192) + 4 x 20, below the last mark.
 constexpr float kStopUnit = 1.0f / 512;
@@ -44,16 +58,20 @@ bool IsOneOf(size_t wanted, size_t i, size_t count) { return (i + 1) * wanted / 
 }  // namespace
 
 uint32_t CalibrationQueries(double rows, uint32_t dimensions) {
-  return static_cast<uint32_t>(
-      std::min(rows, std::clamp(kMaxOperations / (2.0 * rows * dimensions), 400.0, 1000.0)));
+  const double affordable = kMaxQueryBytes / (sizeof(float) * static_cast<double>(dimensions));
+  const double wanted = std::clamp(kMaxOperations / (2.0 * rows * dimensions), 400.0, 1000.0);
+  return static_cast<uint32_t>(std::min({rows, wanted, affordable}));
 }
 
 Calibration::Calibration(const CalibrationOptions& options, const Routing* routing, std::vector<float> queries,
                          std::vector<Tid> tids)
     : options_(options), routing_(routing), raw_(std::move(queries)), centred_(raw_), tids_(std::move(tids)) {
+  // A worker's OpenMP would use as many as there are processors.
+  UseOneBlasThread();
   const size_t d = routing->dimensions;
   queries_.resize(raw_.size() / d);
-  thresholds_.assign(queries_.size(), kInfinity);
+  // An infinite score is none.
+  thresholds_.assign(queries_.size(), std::numeric_limits<float>::max());
   list_rows_.resize(routing->list_count());
   for (size_t i = 0; i < queries_.size(); ++i) {
     Query& query = queries_[i];
@@ -90,38 +108,103 @@ void Calibration::Add(const float* centred, size_t n, const uint32_t* lists, con
     for (size_t q = 0; q < count; ++q) {
       const float* scores = &products_[q * rows];
       for (size_t i = 0; i < rows; ++i) {
+        const float score = scores[i] + norms[i];
         // False for what is not a number.
-        if (!(scores[i] + norms[i] < thresholds_[q])) continue;
+        if (!(score <= thresholds_[q])) continue;
         const size_t row = first + i;
         if (!tids_.empty() && tids_[q] == tids[row]) continue;
-        const uint32_t second_list = second_lists == nullptr ? lists[row] : second_lists[row];
-        Offer(&queries_[q], {scores[i] + norms[i], lists[row], second_list}, codes + row * row_bytes);
-        if (queries_[q].neighbours.size() == queries_[q].capacity)
-          thresholds_[q] = queries_[q].neighbours.front().score;
+        Keep(q, {score, lists[row], second_lists == nullptr ? lists[row] : second_lists[row]});
+        KeepCode(q, score, lists[row], codes + row * row_bytes);
       }
     }
   }
 }
 
-void Calibration::Offer(Query* query, const Neighbour& neighbour, const std::byte* row) {
-  if (query->neighbours.size() == query->capacity) {
-    std::pop_heap(query->neighbours.begin(), query->neighbours.end());
-    query->neighbours.back() = neighbour;
-  } else {
-    query->neighbours.push_back(neighbour);
-  }
-  std::push_heap(query->neighbours.begin(), query->neighbours.end());
+void Calibration::Keep(size_t number, const Neighbour& neighbour) {
+  Query& query = queries_[number];
+  query.neighbours.push_back(neighbour);
+  if (query.neighbours.size() >= query.capacity + query.capacity / kSlackShare) DropFarthest(number);
+}
 
-  const auto number = static_cast<size_t>(query - queries_.data());
+void Calibration::DropFarthest(size_t number) {
+  Query& query = queries_[number];
+  auto& neighbours = query.neighbours;
+  if (neighbours.size() <= query.capacity) return;
+  const auto end = neighbours.begin() + static_cast<ptrdiff_t>(query.capacity);
+  std::nth_element(neighbours.begin(), end - 1, neighbours.end());
+  thresholds_[number] = end[-1].score;
+  neighbours.erase(end, neighbours.end());
+}
+
+void Calibration::KeepCode(size_t number, float score, uint32_t list, const std::byte* row) {
   if (!options_.format.coded() || !IsOneOf(kLossQueries, number, queries_.size())) return;
-  auto& nearest = query->nearest;
-  if (nearest.size() == kLossNeighbours) {
-    if (neighbour.score >= nearest.front().score) return;
+  auto& nearest = queries_[number].nearest;
+  const bool full = nearest.size() == kLossNeighbours;
+  if (full && score > nearest.front().score) return;
+  CodedNeighbour neighbour{score, list, {row, row + options_.format.RowBytes()}};
+  if (full) {
+    if (!(neighbour < nearest.front())) return;
     std::pop_heap(nearest.begin(), nearest.end());
     nearest.pop_back();
   }
-  nearest.push_back({neighbour.score, neighbour.list, {row, row + options_.format.RowBytes()}});
+  nearest.push_back(std::move(neighbour));
   std::push_heap(nearest.begin(), nearest.end());
+}
+
+std::vector<std::byte> Calibration::EncodePart(size_t part) {
+  if (part > 0) {
+    DropFarthest(part - 1);
+    return EncodeQuery(queries_[part - 1]);
+  }
+  const Bytes bytes = std::as_bytes(std::span(list_rows_));
+  return {bytes.begin(), bytes.end()};
+}
+
+Status Calibration::MergePart(size_t part, Bytes bytes) {
+  if (part > queries_.size()) return Status::Corrupt("a calibration has too many parts");
+  if (part > 0) return MergeQuery(part - 1, bytes);
+  if (bytes.size() != list_rows_.size() * sizeof(uint64_t)) return Status::Corrupt("a calibration is of other lists");
+  for (size_t i = 0; i < list_rows_.size(); ++i) list_rows_[i] += Load<uint64_t>(&bytes[i * sizeof(uint64_t)]);
+  return Status::Ok();
+}
+
+std::vector<std::byte> Calibration::EncodeQuery(const Query& query) const {
+  const size_t row_bytes = options_.format.RowBytes();
+  std::vector<std::byte> bytes(sizeof(PartHeader) + query.neighbours.size() * sizeof(Neighbour) +
+                               query.nearest.size() * (sizeof(CodeHeader) + row_bytes));
+  std::byte* to = bytes.data();
+  Store(to, PartHeader{static_cast<uint32_t>(query.neighbours.size()), static_cast<uint32_t>(query.nearest.size())});
+  to += sizeof(PartHeader);
+  for (const Neighbour& neighbour : query.neighbours) {
+    Store(to, neighbour);
+    to += sizeof neighbour;
+  }
+  for (const CodedNeighbour& neighbour : query.nearest) {
+    Store(to, CodeHeader{neighbour.score, neighbour.list});
+    to = std::copy(neighbour.row.begin(), neighbour.row.end(), to + sizeof(CodeHeader));
+  }
+  return bytes;
+}
+
+Status Calibration::MergeQuery(size_t number, Bytes bytes) {
+  const size_t code_bytes = sizeof(CodeHeader) + options_.format.RowBytes();
+  if (bytes.size() < sizeof(PartHeader)) return Status::Corrupt("a calibration's query is cut off");
+  const auto header = Load<PartHeader>(bytes.data());
+  if (bytes.size() != sizeof header + header.neighbours * sizeof(Neighbour) + header.codes * code_bytes)
+    return Status::Corrupt("a calibration's query has the wrong length");
+  const std::byte* from = bytes.data() + sizeof header;
+  for (uint32_t i = 0; i < header.neighbours; ++i, from += sizeof(Neighbour)) {
+    const auto neighbour = Load<Neighbour>(from);
+    if (std::max(neighbour.list, neighbour.second_list) >= list_rows_.size())
+      return Status::Corrupt("a calibration's neighbour is in no list");
+    Keep(number, neighbour);
+  }
+  for (uint32_t i = 0; i < header.codes; ++i, from += code_bytes) {
+    const auto code = Load<CodeHeader>(from);
+    if (code.list >= list_rows_.size()) return Status::Corrupt("a calibration's neighbour is in no list");
+    KeepCode(number, code.score, code.list, from + sizeof code);
+  }
+  return Status::Ok();
 }
 
 TrueNeighbours Calibration::NearestOf(size_t query, uint32_t k) const {
@@ -150,7 +233,8 @@ Status Calibration::Step(Clock::time_point deadline, bool* done) {
 
 void Calibration::RankQuery(size_t number) {
   Query& query = queries_[number];
-  std::sort_heap(query.neighbours.begin(), query.neighbours.end());
+  DropFarthest(number);
+  std::sort(query.neighbours.begin(), query.neighbours.end());
   // As scans rank. They look at fewer lists exactly, but hardly ever miss one of those they probe by that.
   ListRanker ranker(routing_, &raw_[number * routing_->dimensions],
                     {kAdaptiveRule, std::min(routing_->list_count(), kMaxRankedLists), kAnyStop});

@@ -107,6 +107,8 @@ class FaultUpload : public Upload {
     return upload_->Finish(deadline, done);
   }
 
+  uint64_t BytesStored() const override { return upload_->BytesStored(); }
+
  private:
   std::unique_ptr<Upload> upload_;
   Fault fault_;
@@ -154,6 +156,9 @@ class FaultStore : public ObjectStore {
     return store_->CheckTransport(interrupted, results);
   }
 
+  StoreTrouble Trouble() const override { return store_->Trouble(); }
+  bool AwaitsCredentials() const override { return store_->AwaitsCredentials(); }
+  void SetCredentials(const AwsCredentials& credentials) override { store_->SetCredentials(credentials); }
   std::string TakeNotice() override { return store_->TakeNotice(); }
 
  private:

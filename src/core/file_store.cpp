@@ -184,11 +184,13 @@ class FileUpload : public Upload {
     }
     // Bit by bit, so that Finish does not wait for a gigabyte to reach the disk.
     if (unsynced_ >= kSyncBytes) {
-      ::fdatasync(file_.get());
-      unsynced_ = 0;
+      if (::fdatasync(file_.get()) != 0) return ErrnoStatus(errno, "sync", key_);
+      stored_ += std::exchange(unsynced_, 0);
     }
     return Status::Ok();
   }
+
+  uint64_t BytesStored() const override { return stored_; }
 
   Status Step(Clock::time_point, bool* ready) override {
     *ready = true;
@@ -197,6 +199,7 @@ class FileUpload : public Upload {
 
   Status Finish(Clock::time_point, bool* done) override {
     if (::fsync(file_.get()) != 0) return ErrnoStatus(errno, "sync", key_);
+    stored_ += std::exchange(unsynced_, 0);
     IVFREMOTE_RETURN_IF_ERROR(Publish());
     IVFREMOTE_RETURN_IF_ERROR(SyncDirectory(directory_, key_));
     file_ = FileDescriptor();
@@ -226,6 +229,7 @@ class FileUpload : public Upload {
   std::string key_;
   FileDescriptor file_;
   size_t unsynced_ = 0;
+  uint64_t stored_ = 0;
 };
 
 }  // namespace

@@ -117,6 +117,7 @@ int HttpExchange::OnSeek(void* self, curl_off_t offset, int origin) {
   auto* exchange = static_cast<HttpExchange*>(self);
   if (origin != SEEK_SET || offset < 0 || static_cast<uint64_t>(offset) > exchange->request_.body.size())
     return CURL_SEEKFUNC_FAIL;
+  exchange->response_.resent |= exchange->body_sent_ > 0;
   exchange->body_sent_ = static_cast<size_t>(offset);
   return CURL_SEEKFUNC_OK;
 }
@@ -164,6 +165,10 @@ std::unique_ptr<HttpExchange> HttpClient::Start(HttpRequest request, MutableByte
   set(CURLOPT_WRITEFUNCTION, HttpExchange::OnBody);
   set(CURLOPT_WRITEDATA, exchange.get());
   set(CURLOPT_BUFFERSIZE, 256L << 10);
+  set(CURLOPT_READFUNCTION, HttpExchange::OnRead);
+  set(CURLOPT_READDATA, exchange.get());
+  set(CURLOPT_SEEKFUNCTION, HttpExchange::OnSeek);
+  set(CURLOPT_SEEKDATA, exchange.get());
   set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options_.connect_timeout.count()));
   set(CURLOPT_TCP_NODELAY, 1L);
   if (!options_.ca_file.empty()) set(CURLOPT_CAINFO, options_.ca_file.c_str());
@@ -173,13 +178,8 @@ std::unique_ptr<HttpExchange> HttpClient::Start(HttpRequest request, MutableByte
   } else if (r.method == "PUT") {
     set(CURLOPT_UPLOAD, 1L);
     set(CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(r.body.size()));
-    set(CURLOPT_READFUNCTION, HttpExchange::OnRead);
-    set(CURLOPT_READDATA, exchange.get());
-    set(CURLOPT_SEEKFUNCTION, HttpExchange::OnSeek);
-    set(CURLOPT_SEEKDATA, exchange.get());
   } else if (r.method == "POST") {
     set(CURLOPT_POST, 1L);
-    set(CURLOPT_POSTFIELDS, reinterpret_cast<const char*>(r.body.data()));
     set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(r.body.size()));
   } else if (r.method != "GET") {
     set(CURLOPT_CUSTOMREQUEST, r.method.c_str());

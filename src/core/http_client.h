@@ -38,6 +38,7 @@ struct HttpResponse {
   std::string text;                            // the body, unless it went into the buffer; cut at 4 MiB
   std::string error;
   bool certificate_error = false;
+  bool resent = false;  // curl has sent the body twice: a kept-alive connection was closed without an answer
   Clock::time_point started;
   Clock::time_point finished;
 };

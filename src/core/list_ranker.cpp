@@ -68,11 +68,12 @@ ListRanker ListRanker::ForInsert(const Routing* routing, const float* row) {
 void ListRanker::Start(uint32_t group_count, bool by_codes) {
   groups_ = NearestGroups(std::min(group_count, routing_->group_count()));
   std::erase_if(groups_, [&](uint32_t group) { return routing_->ListsOf(group) == 0; });
+  lists_.reserve(routing_->list_count());
   for (const uint32_t group : groups_)
     for (uint32_t i = 0; i < routing_->ListsOf(group); ++i) lists_.push_back(routing_->group_first[group] + i);
-  // Where most would be chosen, choosing takes longer than it saves.
-  if (!by_codes || lists_.size() <= std::max<uint64_t>(kChosenPerWanted * wish_.count, kMinChosen))
-    return StartCentroids();
+  // Where most would be chosen, choosing takes longer than it saves. A threshold leaves fewer than are allowed.
+  const uint64_t most = (std::isfinite(wish_.max_stop) ? 1 : kChosenPerWanted) * wish_.count;
+  if (!by_codes || lists_.size() <= std::max<uint64_t>(most, kMinChosen)) return StartCentroids();
   stage_ = Stage::kCodes;
   SetCodeQuery();
   bounds_.reserve(lists_.size());
@@ -147,17 +148,23 @@ std::vector<float> ListRanker::ScoresByCodes() const {
 
 void ListRanker::ChooseByCodes() {
   const std::vector<float> scores = ScoresByCodes();
-  std::vector<uint64_t> keys(scores.size());
-  for (size_t i = 0; i < keys.size(); ++i) keys[i] = SortKey(scores[i], static_cast<uint32_t>(i));
-  size_t count = std::max<uint64_t>(kChosenPerWanted * wish_.count, kMinChosen);
+  const double ratio_weight = RatioWeight(wish_.rule);
+  const double floor = Floor(wish_.rule) * std::exp2(-2.0 * header_.exponent);
+  const double best = std::max<double>(*std::min_element(scores.begin(), scores.end()), floor);
+  std::vector<uint64_t> keys;
+  const auto take = [&](double farthest) {
+    keys.clear();
+    for (uint32_t i = 0; i < scores.size(); ++i)
+      if (scores[i] <= farthest) keys.push_back(SortKey(scores[i], i));
+  };
+  take(FarthestScore(best, ratio_weight));
+  if (keys.size() < kMinChosen) take(std::numeric_limits<double>::infinity());
+  size_t count = std::min<uint64_t>(std::max<uint64_t>(kChosenPerWanted * wish_.count, kMinChosen), keys.size());
   const auto end = keys.begin() + static_cast<ptrdiff_t>(count);
   std::nth_element(keys.begin(), end, keys.end());
   std::sort(keys.begin(), end);
   if (std::isfinite(wish_.max_stop)) {
     // As if each list had half its rank: twice as many lists, where scores are alike.
-    const double ratio_weight = RatioWeight(wish_.rule);
-    const double floor = Floor(wish_.rule) * std::exp2(-2.0 * header_.exponent);
-    const double best = std::max<double>(scores[static_cast<uint32_t>(keys[0])], floor);
     for (size_t j = kMinChosen; j < count; ++j) {
       double stop = std::log1p(static_cast<double>(j) / kChosenPerWanted);
       const double score = scores[static_cast<uint32_t>(keys[j])];
@@ -240,9 +247,14 @@ double ListRanker::Score(const ProbeRule& rule, size_t at) const {
 
 double ListRanker::Floor(const ProbeRule& rule) const {
   if (rule.radius_weight == 0) return 0;
-  double sum = 0;
-  for (const float radius : routing_->radii) sum += double{radius} * radius;
-  return sum * rule.radius_weight / static_cast<double>(routing_->radii.size());
+  const std::vector<float>& radii = routing_->radii;
+  return SquaredNorm(radii.data(), radii.size()) * rule.radius_weight / static_cast<double>(radii.size());
+}
+
+double ListRanker::FarthestScore(double best, double ratio_weight) const {
+  return ratio_weight > 0 && wish_.max_stop < ratio_weight * kMaxLogRatio
+             ? best * std::exp(wish_.max_stop / ratio_weight) * (1 + 1e-6)
+             : std::numeric_limits<double>::infinity();
 }
 
 void ListRanker::Rank(const ProbeRule& rule, std::vector<RankedList>* lists) const {
@@ -254,10 +266,7 @@ void ListRanker::Rank(const ProbeRule& rule, std::vector<RankedList>* lists) con
   lists->clear();
   if (scores.empty()) return;
   const double best = std::max(*std::min_element(scores.begin(), scores.end()), floor);
-  // Most lists are too far for the threshold whatever their rank, and need not be sorted.
-  const double farthest = ratio_weight > 0 && wish_.max_stop < ratio_weight * kMaxLogRatio
-                              ? best * std::exp(wish_.max_stop / ratio_weight) * (1 + 1e-6)
-                              : std::numeric_limits<double>::infinity();
+  const double farthest = FarthestScore(best, ratio_weight);
   std::vector<uint32_t> order;
   order.reserve(scores.size());
   for (uint32_t i = 0; i < scores.size(); ++i)

@@ -52,7 +52,7 @@ class ListRanker {
   // Lists whose codes are scored without a look at the groups first.
   static constexpr uint32_t kMaxFlatLists = 32768;
   // The share of the groups, nearest first, whose lists are looked at beyond. With fewer, flat search would find more.
-  static constexpr double kGroupShare = 1.0 / 3;
+  static constexpr double kGroupShare = 0.4;
   // Of the lists looked at for a row that is inserted, whose nearest list is wanted.
   static constexpr uint32_t kInsertGroups = 8;
 
@@ -88,6 +88,8 @@ class ListRanker {
   // The least score that counts: a query on the centroid of rows that are all equal would be infinitely far,
   // relatively, from every other list.
   double Floor(const ProbeRule& rule) const;
+  // Most lists are too far for the threshold whatever their rank, and need not be sorted.
+  double FarthestScore(double best, double ratio_weight) const;
   double RatioWeight(const ProbeRule& rule) const { return metric_ == Metric::kInnerProduct ? 0 : rule.ratio_weight; }
 
   const Routing* routing_;

@@ -56,7 +56,10 @@ class MemoryUpload : public Upload {
     return Status::Ok();
   }
 
+  uint64_t BytesStored() const override { return stored_; }
+
   Status Finish(Clock::time_point, bool* done) override {
+    stored_ = bytes_.size();
     if (!objects_->try_emplace(key_, std::move(bytes_)).second)
       return Status::AlreadyExists(ExistingObjectText(key_));
     *done = true;
@@ -67,6 +70,7 @@ class MemoryUpload : public Upload {
   Objects* objects_;
   std::string key_;
   std::vector<std::byte> bytes_;
+  uint64_t stored_ = 0;
 };
 
 }  // namespace

@@ -70,6 +70,9 @@ class Upload {
 
   // Completes the object, in steps. When done, it is durable and readable. kAlreadyExists if the key was taken.
   virtual Status Finish(Clock::time_point deadline, bool* done) = 0;
+
+  // How many of the bytes appended the store has for good: they are never sent again.
+  virtual uint64_t BytesStored() const = 0;
 };
 
 // Something else under way.
@@ -111,6 +114,16 @@ struct UploadInfo {
   std::string id;
 };
 
+// What has gone wrong since a request last succeeded, while requests are still tried again.
+struct StoreTrouble {
+  int failures = 0;           // attempts; 0: all is well
+  Clock::time_point since{};  // when the first of them began
+  bool denied = false;        // the last of them: the store refused the credentials
+  std::string last;           // what it said, or why there was no answer
+};
+
+struct AwsCredentials;
+
 class ObjectStore {
  public:
   virtual ~ObjectStore() = default;
@@ -138,6 +151,13 @@ class ObjectStore {
 
   // Adds what can be said of the way to the store before anything is stored; ends with the first that is not ok.
   virtual Status CheckTransport(InterruptCheck, std::vector<CheckResult>*) { return Status::Ok(); }
+
+  virtual StoreTrouble Trouble() const { return {}; }
+
+  // Whether requests that were refused wait to hear, by SetCredentials, of others or of the same ones again. Only stores
+  // that are made to be patient wait.
+  virtual bool AwaitsCredentials() const { return false; }
+  virtual void SetCredentials(const AwsCredentials&) {}
 
   // Something the user should be told once about this store; empty: nothing.
   virtual std::string TakeNotice() { return {}; }

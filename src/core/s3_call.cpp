@@ -56,6 +56,25 @@ std::string S3Store::Connection::PathOf(std::string_view key) const {
   return path.append(key);
 }
 
+void S3Store::Connection::SetCredentials(const AwsCredentials& credentials) {
+  awaits_credentials = false;
+  const bool unsigned_requests = credentials.access_key_id.empty();
+  if (unsigned_requests ? signer == nullptr : signer != nullptr && signer->SignsWith(credentials)) return;
+  signer = unsigned_requests ? nullptr : std::make_unique<SigV4Signer>(credentials, location.region, "s3");
+  ++credentials_version;
+}
+
+void S3Store::Connection::Failed(Clock::time_point started, bool denied, const std::string& why) {
+  if (trouble.failures++ == 0) trouble.since = started;
+  trouble.denied = denied;
+  trouble.last = why;
+}
+
+void S3Store::Connection::Succeeded() {
+  trouble = {};
+  credentials_worked = true;
+}
+
 bool S3Store::Connection::CompareClocks(const HttpResponse& answer, double* ahead_s, std::string* text) const {
   const auto date = answer.headers.find("date");
   const time_t theirs = date == answer.headers.end() ? -1 : curl_getdate(date->second.c_str(), nullptr);
@@ -73,7 +92,11 @@ const HttpResponse& S3Call::response() const {
 
 bool S3Call::Poll(Clock::time_point now) {
   if (done_) return true;
-  if (exchange_ != nullptr && exchange_->done()) Judge();
+  if (awaits_credentials_) {
+    if (!connection_->awaits_credentials) TakeCredentials();
+  } else if (exchange_ != nullptr && exchange_->done()) {
+    Judge();
+  }
   if (!done_ && exchange_ == nullptr && now >= not_before_) Send();
   return done_;
 }
@@ -115,6 +138,7 @@ void S3Call::Send() {
   ++tries_;
   exchange_ = connection.client.Start(std::move(http), request_.buffer);
   if (tries_ == 1) started_ = exchange_->response().started;
+  credentials_version_ = connection.credentials_version;
 }
 
 void S3Call::Judge() {
@@ -138,6 +162,7 @@ void S3Call::Judge() {
     // A 200 may carry an error: completing an upload answers before it has finished.
     const std::string code = request_.buffer.empty() ? ErrorCode(response) : std::string();
     if (!code.empty()) return TryAgainOrEnd(StatusCode::kUnavailable, "HTTP 200 with error " + code);
+    connection_->Succeeded();
     return End(Status::Ok());
   }
   std::string what = "HTTP " + std::to_string(status);
@@ -154,7 +179,7 @@ void S3Call::Judge() {
     case 400:
       if (code == "RequestTimeout") return TryAgainOrEnd(StatusCode::kUnavailable, what);
       if (code == "ExpiredToken" || code == "InvalidToken" || code == "TokenRefreshRequired")
-        return End(Status::Denied(what));
+        return AskForCredentials(what, true);
       return End(Status::Unavailable(what));
     case 401:
     case 403: {
@@ -162,7 +187,8 @@ void S3Call::Judge() {
       std::string clocks;
       if (code == "RequestTimeTooSkewed" && connection_->CompareClocks(response, &ahead_s, &clocks))
         what += " (" + clocks + ")";
-      return End(Status::Denied(what));
+      return AskForCredentials(what, code == "ExpiredToken" || code == "InvalidToken" || code == "InvalidAccessKeyId" ||
+                                         code == "SignatureDoesNotMatch");
     }
     case 404:
       // Not the object: the whole place is missing.
@@ -197,11 +223,39 @@ void S3Call::Judge() {
 }
 
 void S3Call::TryAgainOrEnd(StatusCode code, std::string why) {
-  if (tries_ > connection_->retry.retries)
-    return End(Status(code, why + " (" + std::to_string(tries_) + " attempts)"));
-  const auto longest = connection_->retry.base_delay * (1 << tries_);
-  not_before_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(connection_->environment.random() * longest);
+  const RetryPolicy& retry = connection_->retry;
+  const Clock::time_point started = exchange_->response().started;
+  const Clock::time_point now = Clock::now();
+  connection_->Failed(started, code == StatusCode::kDenied, why);
+  failing_since_ = std::min(failing_since_, started);
+  const Clock::duration left = retry.patience - (now - failing_since_);
+  if (tries_ > retry.retries && left <= Clock::duration::zero()) {
+    const auto seconds = std::chrono::round<std::chrono::seconds>(now - failing_since_).count();
+    why += " (" + std::to_string(tries_) + " attempts";
+    if (seconds > 0) why += " in " + std::to_string(seconds) + " s";
+    return End(Status(code, why + ")"));
+  }
+  const auto longest = std::min(retry.base_delay * (1 << std::min(tries_, 16)), retry.longest_delay);
+  auto delay = std::chrono::duration_cast<Clock::duration>(connection_->environment.random() * longest);
+  if (tries_ > retry.retries) delay = std::min(delay, left);
+  not_before_ = now + delay;
   exchange_.reset();
+}
+
+// `outdated`: they may have been right once.
+void S3Call::AskForCredentials(std::string why, bool outdated) {
+  if (connection_->retry.patience.count() == 0) return End(Status::Denied(std::move(why)));
+  worth_waiting_ = outdated && connection_->credentials_worked;
+  refusal_ = std::move(why);
+  awaits_credentials_ = true;
+  connection_->awaits_credentials = true;
+}
+
+void S3Call::TakeCredentials() {
+  awaits_credentials_ = false;
+  if (credentials_version_ != connection_->credentials_version || worth_waiting_)
+    return TryAgainOrEnd(StatusCode::kDenied, std::move(refusal_));
+  End(Status::Denied(std::move(refusal_)));
 }
 
 void S3Call::End(Status status) {
@@ -222,7 +276,7 @@ void DriveCalls(S3Store::Connection* connection, const std::vector<S3Call*>& cal
       any_left = true;
       wake = std::min(wake, call->wake());
     }
-    if (any_done || !any_left || (moved && now >= deadline)) return;
+    if (any_done || !any_left || connection->awaits_credentials || (moved && now >= deadline)) return;
     const size_t before = connection->client.finished();
     connection->client.Step(wake);
     // Nothing finished and it is not time yet: a signal came. The caller looks.

@@ -22,6 +22,13 @@ class S3Store::Connection {
   // The object's path within the bucket: prefix and key.
   std::string PathOf(std::string_view key) const;
 
+  // Answers awaits_credentials.
+  void SetCredentials(const AwsCredentials& credentials);
+
+  // An attempt of a request that began at `started` failed; one succeeded.
+  void Failed(Clock::time_point started, bool denied, const std::string& why);
+  void Succeeded();
+
   // How far this machine's clock is ahead of the store's, and in words; false if the answer has no date.
   bool CompareClocks(const HttpResponse& answer, double* ahead_s, std::string* text) const;
 
@@ -36,6 +43,10 @@ class S3Store::Connection {
   // Once the store has answered 501 to a conditional write.
   bool conditional_writes = true;
   std::string notice;
+  StoreTrouble trouble;
+  bool awaits_credentials = false;
+  uint64_t credentials_version = 0;
+  bool credentials_worked = false;  // these or earlier ones
 };
 
 struct S3Request {
@@ -62,13 +73,15 @@ class S3Call {
   // The last answer; empty if nothing could be sent.
   const HttpResponse& response() const;
   Clock::time_point started() const { return started_; }
-  // When Poll has something to do by itself; max() while an answer is awaited.
+  // When Poll has something to do by itself; max() while an answer or credentials are awaited.
   Clock::time_point wake() const { return exchange_ == nullptr ? not_before_ : Clock::time_point::max(); }
 
  private:
   void Send();
   void Judge();
   void TryAgainOrEnd(StatusCode code, std::string why);
+  void AskForCredentials(std::string why, bool outdated);
+  void TakeCredentials();
   void End(Status status);
 
   std::shared_ptr<S3Store::Connection> connection_;
@@ -77,7 +90,12 @@ class S3Call {
   int tries_ = 0;
   bool sent_conditional_ = false;
   Clock::time_point started_{};
+  Clock::time_point failing_since_ = Clock::time_point::max();  // the start of the first attempt that failed
   Clock::time_point not_before_ = Clock::time_point::min();
+  uint64_t credentials_version_ = 0;  // of the last attempt
+  bool awaits_credentials_ = false;
+  bool worth_waiting_ = false;  // for other credentials
+  std::string refusal_;
   bool done_ = false;
   Status status_;
 };
@@ -90,7 +108,7 @@ inline Status About(const std::string& what, const Status& status) {
 
 inline std::string ObjectText(std::string_view key) { return "object \"" + std::string(key) + "\""; }
 
-// Polls the calls and moves bytes until one of them is done that was not, or `deadline`.
+// Polls the calls and moves bytes until one of them is done that was not, or credentials are awaited, or `deadline`.
 void DriveCalls(S3Store::Connection* connection, const std::vector<S3Call*>& calls, Clock::time_point deadline);
 
 }  // namespace ivfremote

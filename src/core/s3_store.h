@@ -2,7 +2,7 @@
 //
 // Requests are signed (sigv4.h), sent over kept-alive connections (http_client.h) and tried again here, because each try
 // has to be signed anew: 5xx except 501, 429, 408, 409 on a conditional write, broken connections and bodies cut short,
-// with full-jitter backoff and on a fresh connection. 4xx are final.
+// with full-jitter backoff and on a fresh connection. Other 4xx are final, but for refused credentials of a patient store.
 #pragma once
 
 #include <functional>
@@ -26,9 +26,15 @@ struct S3Location {
 // From "s3://bucket[/prefix]"; the rest of *location is left alone.
 Status ParseS3Url(std::string_view url, S3Location* location);
 
+// A request fails when it has been tried again `retries` times and for as long as `patience`, counted from the start of
+// the first attempt that failed.
 struct RetryPolicy {
   int retries = 2;
   std::chrono::milliseconds base_delay{100};  // the n-th retry waits up to base * 2^n, at random
+  std::chrono::milliseconds longest_delay{10000};
+  // More than none: refused credentials are asked for again (ObjectStore::AwaitsCredentials). If they stay the same, the
+  // request fails, unless they worked before and have expired or were replaced: then it is tried again like others.
+  std::chrono::milliseconds patience{0};
 };
 
 // What a store takes from outside, so that tests decide it.
@@ -54,6 +60,9 @@ class S3Store : public ObjectStore {
                      std::unique_ptr<Operation>* operation) override;
   Status AbortUpload(const UploadInfo& upload, std::unique_ptr<Operation>* operation) override;
   Status CheckTransport(InterruptCheck interrupted, std::vector<CheckResult>* results) override;
+  StoreTrouble Trouble() const override;
+  bool AwaitsCredentials() const override;
+  void SetCredentials(const AwsCredentials& credentials) override;
   std::string TakeNotice() override;
 
   class Connection;

@@ -31,13 +31,15 @@ class S3Upload : public Upload {
     if (upload_id_.empty() || completed_) return;
     try {
       flights_.clear();
+      connection_->awaits_credentials = false;
       S3Request request;
       request.method = "DELETE";
       request.path = path_;
       request.query = {{"uploadId", upload_id_}};
       S3Call call(connection_, std::move(request));
       const Clock::time_point deadline = Clock::now() + kAbortTime;
-      while (!call.done() && Clock::now() < deadline) DriveCalls(connection_.get(), {&call}, deadline);
+      while (!call.done() && !connection_->awaits_credentials && Clock::now() < deadline)
+        DriveCalls(connection_.get(), {&call}, deadline);
     } catch (...) {
       // Garbage collection aborts it later.
     }
@@ -47,7 +49,7 @@ class S3Upload : public Upload {
     while (!bytes.empty()) {
       if (filling_.size() == kPartBytes) {
         waiting_.push_back(std::move(filling_));
-        filling_.clear();
+        filling_ = TakeBuffer();
       }
       if (filling_.capacity() < kPartBytes) filling_.reserve(kPartBytes);
       const size_t n = std::min(bytes.size(), kPartBytes - filling_.size());
@@ -74,6 +76,8 @@ class S3Upload : public Upload {
     return Status::Ok();
   }
 
+  uint64_t BytesStored() const override { return stored_; }
+
   Status Finish(Clock::time_point deadline, bool* done) override {
     if (!finishing_) {
       finishing_ = true;
@@ -97,12 +101,13 @@ class S3Upload : public Upload {
       if (complete_ != nullptr && complete_->done()) {
         if (!PerhapsDone(*complete_)) IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), complete_->status()));
         completed_ = true;
-        etag_ = ResultETag(complete_->response().text);
+        etag_ = complete_->status().ok() ? ResultETag(complete_->response().text) : std::string();
         complete_.reset();
         StartHead();
       }
       if (head_ != nullptr && head_->done()) {
         IVFREMOTE_RETURN_IF_ERROR(CheckHead());
+        stored_ = size_;
         *done = true;
         return Status::Ok();
       }
@@ -134,11 +139,22 @@ class S3Upload : public Upload {
       if (!flight->call->done()) continue;
       IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key_), flight->call->status()));
       etags_[flight->part] = ETagOf(*flight->call);
+      stored_ += flight->bytes.size();
+      flight->bytes.clear();
+      free_.push_back(std::move(flight->bytes));
       flight.reset();
     }
     std::erase(flights_, nullptr);
     while (!upload_id_.empty() && !waiting_.empty() && flights_.size() < kPartsInFlight) StartPart();
     return Status::Ok();
+  }
+
+  // Buffers are used again: freed ones would leave holes in the heap.
+  std::vector<std::byte> TakeBuffer() {
+    if (free_.empty()) return {};
+    std::vector<std::byte> buffer = std::move(free_.back());
+    free_.pop_back();
+    return buffer;
   }
 
   void Drive(Clock::time_point deadline) {
@@ -221,15 +237,15 @@ class S3Upload : public Upload {
   }
 
   // The answer to an earlier try may have been lost: then the object is there already, and the upload is not. Names are
-  // never used twice, so it is ours; its size is checked next.
+  // never used twice, so it is ours; its size is checked next, and its ETag where there was an answer with one.
   static bool PerhapsDone(const S3Call& call) {
-    return call.tries() > 1 && (call.status().code() == StatusCode::kAlreadyExists ||
+    return (call.tries() > 1 || call.response().resent) && (call.status().code() == StatusCode::kAlreadyExists ||
                                 call.status().code() == StatusCode::kNotFound);
   }
 
   static std::string ETagOf(const S3Call& call) {
     const auto found = call.response().headers.find("etag");
-    return found == call.response().headers.end() ? std::string() : found->second;
+    return !call.status().ok() || found == call.response().headers.end() ? std::string() : found->second;
   }
 
   static std::string ResultETag(const std::string& text) {
@@ -244,9 +260,11 @@ class S3Upload : public Upload {
   std::string key_;
   std::string path_;
   uint64_t size_ = 0;
+  uint64_t stored_ = 0;
   std::vector<std::byte> filling_;
   std::deque<std::vector<std::byte>> waiting_;  // full parts
   std::vector<std::unique_ptr<Flight>> flights_;
+  std::vector<std::vector<std::byte>> free_;
   std::vector<std::string> etags_;  // by part
   std::string upload_id_;
   std::string complete_body_;

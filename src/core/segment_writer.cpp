@@ -108,6 +108,7 @@ Status SegmentUpload::FinishPart(Clock::time_point deadline, bool* done) {
   IVFREMOTE_RETURN_IF_ERROR(part_->Finish(deadline, done));
   if (*done) {
     part_.reset();
+    completed_ = position_;
     ++objects_;
   }
   return Status::Ok();

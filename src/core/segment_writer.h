@@ -66,6 +66,10 @@ class SegmentUpload {
   Status Finish(Clock::time_point deadline, bool* done);
 
   uint32_t objects() const { return objects_; }
+  // How far, from the start of the segment, the store has it for good.
+  uint64_t BytesStored() const {
+    return part_ == nullptr ? completed_ : part_number_ * part_bytes_ + part_->BytesStored();
+  }
 
  private:
   Status StartPart(uint32_t part);
@@ -78,7 +82,8 @@ class SegmentUpload {
   size_t next_ = 0;
   std::unique_ptr<Upload> part_;
   uint64_t part_number_ = 0;
-  uint64_t position_ = 0;  // logical end of what has been appended
+  uint64_t position_ = 0;   // logical end of what has been appended
+  uint64_t completed_ = 0;  // logical end of the objects that are complete
   uint32_t objects_ = 0;
 };
 

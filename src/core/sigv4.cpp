@@ -148,6 +148,12 @@ std::string RequestTarget(const SignableRequest& request) {
   return target;
 }
 
+bool SigV4Signer::SignsWith(const AwsCredentials& credentials) const {
+  return credentials.access_key_id == credentials_.access_key_id &&
+         credentials.secret_access_key == credentials_.secret_access_key &&
+         credentials.session_token == credentials_.session_token;
+}
+
 SigV4Signer::SigV4Signer(const AwsCredentials& credentials, std::string region, std::string service)
     : credentials_(credentials), region_(std::move(region)), service_(std::move(service)) {}
 

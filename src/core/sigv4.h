@@ -63,6 +63,8 @@ class SigV4Signer {
   SigV4Signer(const SigV4Signer&) = delete;
   SigV4Signer& operator=(const SigV4Signer&) = delete;
 
+  bool SignsWith(const AwsCredentials& credentials) const;
+
   // Replaces *headers by those to add to the request: x-amz-date, x-amz-content-sha256 (service s3 only),
   // x-amz-security-token if there is one, Authorization. They hold while `now` is within 15 minutes of the server's
   // clock: a retry signs anew. kInvalid if the credentials, the region or a header has a character no header may have.

@@ -1,178 +1,43 @@
-// The one translation unit that includes Faiss.
 #include "core/training.h"
 
-#include <faiss/Clustering.h>
-#include <faiss/IndexFlat.h>
-#include <faiss/impl/AuxIndexStructures.h>
-#include <faiss/impl/FaissException.h>
-#include <faiss/utils/distances.h>
-#include <omp.h>
-#include <signal.h>
-
 #include <algorithm>
+#include <cassert>
 #include <cfloat>
 #include <cmath>
-#include <cstring>
-#include <numeric>
-#include <optional>
+#include <limits>
 
-#include "core/assignment.h"
+#include "core/kmeans.h"
 
 namespace ivfremote {
 namespace {
 
-constexpr int kIterations = 10;
-constexpr int kSeed = 1234;
 // Iterations over all lists after the groups: for 0.001 more recall, and less spread between builds.
 constexpr int kRefinements = 2;
 constexpr double kMaxRefinementOperations = 4e10;  // each; beyond, the flat search would cost more than the training
+constexpr size_t kMaxRefinedFloats = 2u << 20;     // of centroids, whose sums are kept in float64
 // Below this many lists one level is fast enough, and needs no detour.
 constexpr uint32_t kMinListsForTwoLevels = 64;
+constexpr size_t kBatchBytes = 8u << 20;
+constexpr size_t kMaxBatchRows = 8192;
+// So many for a thread, so that none waits long for the last.
+constexpr size_t kBranchesPerThread = 4;
 
-// Threads that start while this exists inherit a mask with every signal blocked: Postgres's handlers must run on its own
-// thread only. On destruction OpenMP's threads are ended, so none is left in the backend.
-class TrainingThreads {
- public:
-  explicit TrainingThreads(int threads) {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &saved_);
-    omp_set_num_threads(TeamSize(threads));
-  }
-  ~TrainingThreads() {
-    omp_pause_resource_all(omp_pause_hard);
-    omp_set_num_threads(1);
-    pthread_sigmask(SIG_SETMASK, &saved_, nullptr);
-  }
-  // GNU's OpenMP spins at barriers, for milliseconds, unless it has more threads than processors: with as many threads as
-  // processors and one of them busy elsewhere, training took ten times as long as with one thread.
-  static int TeamSize(int threads) {
-    return threads > 1 && threads >= omp_get_num_procs() ? omp_get_num_procs() + 1 : threads;
-  }
-
-  // Lets this thread's handlers run for signals that have come in.
-  void DeliverSignals() const {
-    sigset_t blocked;
-    pthread_sigmask(SIG_SETMASK, &saved_, &blocked);
-    pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
-  }
-
- private:
-  sigset_t saved_;
-};
-
-class Interrupt : public faiss::InterruptCallback {
- public:
-  Interrupt(const TrainingThreads* threads, InterruptCheck check) : threads_(threads), check_(check) {}
-  bool want_interrupt() override {
-    if (check_ == nullptr) return false;
-    threads_->DeliverSignals();
-    return check_();
-  }
-
- private:
-  const TrainingThreads* threads_;
-  InterruptCheck check_;
-};
-
-// Registers the interrupt callback for as long as it exists.
-class InterruptScope {
- public:
-  InterruptScope(const TrainingThreads* threads, InterruptCheck check) {
-    faiss::InterruptCallback::instance = std::make_unique<Interrupt>(threads, check);
-  }
-  ~InterruptScope() { faiss::InterruptCallback::clear_instance(); }
-};
-
-// Faiss asks its callback between batches of queries: keep a batch to some 20 ms.
-void SizeFaissBatches(uint32_t dimensions) {
-  const double rows = 2e9 / (2.0 * dimensions * 1024);
-  faiss::distance_compute_blas_query_bs = static_cast<int>(std::clamp(rows, 64.0, 4096.0));
-  faiss::distance_compute_blas_database_bs = 1024;
+// Whether row `number` of `rows` is one of `wanted` that lie evenly among them.
+bool IsOneOf(uint64_t wanted, uint64_t number, uint64_t rows) {
+  return (number + 1) * wanted / rows > number * wanted / rows;
 }
 
-// Lets only one thread compute n x k distances while it exists, if that takes but some milliseconds: threads that meet
-// at thousands of barriers wait for each other's turn on a busy machine, 10 to 40 times as long as they compute.
-class SmallWorkOnOneThread {
- public:
-  SmallWorkOnOneThread(size_t d, size_t k, size_t n) : threads_(omp_get_max_threads()) {
-    if (2.0 * static_cast<double>(n) * static_cast<double>(k) * static_cast<double>(d) < 1e8) omp_set_num_threads(1);
-  }
-  ~SmallWorkOnOneThread() { omp_set_num_threads(threads_); }
-
- private:
-  int threads_;
-};
-
-// k-means of n rows into k clusters, 1 <= k <= n.
-std::vector<float> Cluster(size_t d, size_t k, size_t n, const float* rows) {
-  const SmallWorkOnOneThread one_thread(d, k, n);
-  faiss::ClusteringParameters parameters;
-  parameters.niter = kIterations;
-  parameters.seed = kSeed;
-  parameters.min_points_per_centroid = 1;
-  parameters.max_points_per_centroid = 256;
-  faiss::Clustering clustering(static_cast<int>(d), static_cast<int>(k), parameters);
-  faiss::IndexFlatL2 index(static_cast<faiss::Index::idx_t>(d));
-  clustering.train(static_cast<faiss::Index::idx_t>(n), rows, index);
-  return std::move(clustering.centroids);
-}
-
-std::vector<uint32_t> NearestOf(size_t d, const std::vector<float>& centroids, size_t n, const float* rows) {
-  const SmallWorkOnOneThread one_thread(d, centroids.size() / d, n);
-  faiss::IndexFlatL2 index(static_cast<faiss::Index::idx_t>(d));
-  index.add(static_cast<faiss::Index::idx_t>(centroids.size() / d), centroids.data());
-  std::vector<faiss::Index::idx_t> labels(n);
-  index.assign(static_cast<faiss::Index::idx_t>(n), rows, labels.data());
-  std::vector<uint32_t> nearest(n);
-  for (size_t i = 0; i < n; ++i) nearest[i] = static_cast<uint32_t>(std::max<faiss::Index::idx_t>(labels[i], 0));
-  return nearest;
-}
-
-std::vector<float> Gather(size_t d, const float* rows, const std::vector<uint32_t>& numbers) {
-  std::vector<float> out(numbers.size() * d);
-  for (size_t i = 0; i < numbers.size(); ++i) std::memcpy(&out[i * d], rows + numbers[i] * d, d * sizeof(float));
-  return out;
-}
-
-// Appends `numbers` (of rows) to `order` so that near rows come near each other: a depth-first walk of recursive
-// 2-means.
-void BisectOrder(size_t d, const std::vector<float>& rows, std::vector<uint32_t> numbers,
-                 std::vector<uint32_t>* order) {
-  if (numbers.size() > 2) {
-    const std::vector<float> members = Gather(d, rows.data(), numbers);
-    const std::vector<float> halves = Cluster(d, 2, numbers.size(), members.data());
-    const std::vector<uint32_t> side = NearestOf(d, halves, numbers.size(), members.data());
-    std::vector<uint32_t> parts[2];
-    for (size_t i = 0; i < numbers.size(); ++i) parts[side[i]].push_back(numbers[i]);
-    if (!parts[0].empty() && !parts[1].empty()) {
-      BisectOrder(d, rows, std::move(parts[0]), order);
-      BisectOrder(d, rows, std::move(parts[1]), order);
-      return;
-    }
-  }
-  order->insert(order->end(), numbers.begin(), numbers.end());
-}
-
-std::vector<float> InBisectOrder(size_t d, const std::vector<float>& rows) {
-  std::vector<uint32_t> numbers(rows.size() / d);
-  std::iota(numbers.begin(), numbers.end(), 0u);
-  std::vector<uint32_t> order;
-  BisectOrder(d, rows, std::move(numbers), &order);
-  return Gather(d, rows.data(), order);
-}
-
-// Shares `total` among the groups in proportion to their sizes: at least 1 and at most its size for each non-empty one.
-std::vector<uint32_t> ShareLists(uint32_t total, const std::vector<std::vector<uint32_t>>& groups) {
-  size_t rows = 0;
-  for (const auto& group : groups) rows += group.size();
-  std::vector<uint32_t> shares(groups.size());
+// Shares `total` among the groups in proportion to their rows: at least 1 and at most its rows for each non-empty one.
+std::vector<uint32_t> ShareLists(uint32_t total, const std::vector<uint64_t>& group_rows) {
+  uint64_t rows = 0;
+  for (uint64_t count : group_rows) rows += count;
+  std::vector<uint32_t> shares(group_rows.size());
   double owed = 0;
   uint32_t shared = 0;
-  for (size_t g = 0; g < groups.size(); ++g) {
-    if (groups[g].empty()) continue;
-    owed += static_cast<double>(total) * static_cast<double>(groups[g].size()) / static_cast<double>(rows);
-    const double share = std::clamp(std::round(owed), 1.0, static_cast<double>(groups[g].size()));
+  for (size_t g = 0; g < shares.size(); ++g) {
+    if (group_rows[g] == 0) continue;
+    owed += static_cast<double>(total) * static_cast<double>(group_rows[g]) / static_cast<double>(rows);
+    const double share = std::clamp(std::round(owed), 1.0, static_cast<double>(group_rows[g]));
     shares[g] = static_cast<uint32_t>(share);
     shared += shares[g];
     owed -= share;
@@ -189,113 +54,302 @@ uint32_t AutomaticLists(double rows) {
   return static_cast<uint32_t>(std::clamp(std::round(lists), 1.0, double{kMaxLists}));
 }
 
-struct Trainer::State {
-  TrainingOptions options;
-  std::vector<float> sample;
-  size_t rows = 0;
-  double scale = 1;  // what the sample was multiplied by, a power of two
-  std::vector<std::vector<uint32_t>> members;  // sample rows of each group, in layout order
-  std::vector<uint32_t> shares;                // lists of each group
-  uint32_t next_group = 0;
-  bool centred = false;
-  bool have_groups = false;
-  Routing routing;
+SampleSummary::SampleSummary(uint32_t dimensions)
+    : sums(dimensions), least(dimensions, FLT_MAX), greatest(dimensions, -FLT_MAX) {}
 
-  template <typename Visit>
-  Status ForEachRow(Visit visit);
-  Status Centre();
-  void TrainGroups();
-  void TrainListsOf(uint32_t group);
-  void Refine();
+void SampleSummary::Add(const float* row) {
+  ++rows;
+  for (size_t j = 0; j < sums.size(); ++j) {
+    sums[j] += row[j];
+    least[j] = std::min(least[j], row[j]);
+    greatest[j] = std::max(greatest[j], row[j]);
+  }
+}
+
+struct Trainer::State {
+  // A group whose rows are in the buffer, all that it gets.
+  struct Branch {
+    uint32_t group;
+    size_t first;   // row of the buffer
+    size_t rows;
+    uint64_t seen;  // rows of the group that came by
+  };
+
+  TrainingOptions options;
+  uint64_t sample_rows;
+  uint32_t lists;
+  bool refines;
+  double scale = 1;  // what rows are multiplied by, a power of two
+  Routing routing;   // group_first says each group's share of the lists from kLists on
+
+  Pass pass;
+  int refinements = 0;  // done
+  uint64_t rows_in_pass = 0;
+  uint64_t rows_done = 0;
+
+  // What Step works on, centred and scaled; afterwards the next row begins anew.
+  std::vector<float> buffer;
+  bool worked_on = false;
+  bool full = false;
+  std::vector<uint32_t> groups_of_batch;
+  std::vector<Branch> branches;
+
+  std::vector<uint64_t> group_rows;  // of the sample
+  std::vector<double> sums;          // of each list's rows
+  std::vector<uint64_t> counts;
+
+  uint64_t rows_used = 0;
+  double fewest_rows_per_list = std::numeric_limits<double>::infinity();
+  size_t enough_memory_bytes = 0;
+
+  size_t d() const { return options.dimensions; }
+  uint32_t group_count() const { return static_cast<uint32_t>(group_rows.size()); }
+  uint32_t share(uint32_t group) const { return routing.group_first[group + 1] - routing.group_first[group]; }
+  // With what k-means allocates for a row.
+  size_t RowBytes() const { return d() * sizeof(float) + 24; }
+  size_t MemoryRows() const { return options.memory_bytes / RowBytes(); }
+  size_t BatchRows() const { return std::clamp<size_t>(kBatchBytes / RowBytes(), 1, kMaxBatchRows); }
+  size_t BufferRows() const { return buffer.size() / d(); }
+
+  void Centre(const SampleSummary& sample);
+  void Begin(Pass next);
+  void BeginBuffer();
+  void Append(const float* row, bool centred);
+  size_t RowsFor(uint32_t centroids, uint64_t rows) const;
+  size_t RowsOfBranch(uint32_t group) const { return RowsFor(share(group), group_rows[group]); }
+  void AddToBranch(uint32_t group, const float* row, bool centred);
+  bool NextFits(uint32_t group) const;
+  void TrainGroups(const KMeans& kmeans);
+  void ShareBatch(const KMeans& kmeans);
+  void TrainBranches(const KMeans& kmeans);
+  void RefineBatch(const KMeans& kmeans);
+  void EndRefinement();
   void Complete();
 };
 
-Trainer::Trainer(const TrainingOptions& options, std::vector<float> sample) : state_(std::make_unique<State>()) {
-  state_->options = options;
-  state_->rows = sample.size() / options.dimensions;
-  state_->sample = std::move(sample);
-  state_->routing.dimensions = options.dimensions;
-  state_->routing.metric = options.metric;
+Trainer::Trainer(const TrainingOptions& options, const SampleSummary& sample) : state_(std::make_unique<State>()) {
+  State& state = *state_;
+  state.options = options;
+  state.sample_rows = sample.rows;
+  state.lists = static_cast<uint32_t>(std::min<uint64_t>(options.lists, sample.rows));
+  const size_t floats = size_t{state.lists} * options.dimensions;
+  state.refines = floats <= kMaxRefinedFloats && 2.0 * static_cast<double>(sample.rows) * static_cast<double>(floats) <=
+                                                     kMaxRefinementOperations;
+  state.routing.dimensions = options.dimensions;
+  state.routing.metric = options.metric;
+  state.Centre(sample);
+  if (state.lists >= kMinListsForTwoLevels) {
+    state.group_rows.resize(static_cast<size_t>(std::lround(std::sqrt(state.lists))));
+    state.Begin(Pass::kGroups);
+  } else {
+    state.group_rows.push_back(sample.rows);
+    state.routing.group_centroids.resize(options.dimensions);  // the mean
+    state.Begin(Pass::kLists);
+  }
 }
 
+Trainer::Trainer(Trainer&&) noexcept = default;
 Trainer::~Trainer() = default;
 
-uint32_t Trainer::steps_total() const { return 1 + static_cast<uint32_t>(state_->shares.size()); }
-uint32_t Trainer::steps_done() const { return state_->have_groups ? 1 + state_->next_group : 0; }
-
+Trainer::Pass Trainer::pass() const { return state_->pass; }
+bool Trainer::grouped() const { return state_->group_count() > 1; }
+bool Trainer::refines() const { return state_->refines; }
+bool Trainer::full() const { return state_->full; }
+const std::vector<uint32_t>& Trainer::groups() const { return state_->groups_of_batch; }
+const float* Trainer::row(size_t number) const { return &state_->buffer[number * state_->d()]; }
+uint64_t Trainer::rows_done() const { return state_->rows_done; }
+uint64_t Trainer::rows_total() const {
+  return state_->sample_rows * ((grouped() ? 3u : 1u) + (refines() ? unsigned{kRefinements} : 0u));
+}
+uint64_t Trainer::rows_used() const { return state_->rows_used; }
+double Trainer::fewest_rows_per_list() const { return state_->fewest_rows_per_list; }
+size_t Trainer::enough_memory_bytes() const { return state_->enough_memory_bytes; }
 Routing Trainer::TakeRouting() { return std::move(state_->routing); }
 
-// Calls visit(row) for every sample row; ends early when the user wants to.
-template <typename Visit>
-Status Trainer::State::ForEachRow(Visit visit) {
-  constexpr size_t kRowsBetweenChecks = 1024;
-  for (size_t i = 0; i < rows; ++i) {
-    if (i % kRowsBetweenChecks == 0 && options.interrupted != nullptr && options.interrupted())
-      return Status::Cancelled("training was cancelled");
-    visit(&sample[i * options.dimensions]);
+void Trainer::Add(const float* row) {
+  State& state = *state_;
+  assert(state.pass != Pass::kDone && state.rows_in_pass < state.sample_rows);
+  const uint64_t number = state.rows_in_pass++;
+  ++state.rows_done;
+  if (state.worked_on) state.BeginBuffer();
+  if (state.pass == Pass::kLists) {
+    state.AddToBranch(0, row, false);
+  } else if (state.pass == Pass::kGroups) {
+    if (IsOneOf(state.RowsFor(state.group_count(), state.sample_rows), number, state.sample_rows))
+      state.Append(row, false);
+  } else {
+    state.Append(row, false);
+    state.full = state.BufferRows() == state.BatchRows();
   }
-  return Status::Ok();
 }
 
-// Subtracts the mean, and scales by a power of two so that no square overflows: Faiss asserts (aborts the process) when
-// all distances of a row are infinite.
-Status Trainer::State::Centre() {
-  const size_t d = options.dimensions;
-  std::vector<double> sums(d);
-  IVFREMOTE_RETURN_IF_ERROR(ForEachRow([&](const float* row) {
-    for (size_t j = 0; j < d; ++j) sums[j] += row[j];
-  }));
-  routing.mean.resize(d);
-  for (size_t j = 0; j < d; ++j) routing.mean[j] = static_cast<float>(sums[j] / static_cast<double>(rows));
-  double largest = 0;
-  IVFREMOTE_RETURN_IF_ERROR(ForEachRow([&](const float* row) {
-    for (size_t j = 0; j < d; ++j) largest = std::max(largest, std::abs(double{row[j]} - routing.mean[j]));
-  }));
-  if (largest > 1e15 || (largest > 0 && largest < 1e-15)) scale = std::exp2(-std::ilogb(largest));
-  return ForEachRow([&](float* row) {
-    for (size_t j = 0; j < d; ++j) row[j] = static_cast<float>((double{row[j]} - routing.mean[j]) * scale);
+void Trainer::AddMember(uint32_t group, const float* row) {
+  State& state = *state_;
+  assert(state.pass == Pass::kLists && grouped());
+  ++state.rows_done;
+  if (state.worked_on) state.BeginBuffer();
+  state.AddToBranch(group, row, true);
+}
+
+Status Trainer::Step() {
+  State& state = *state_;
+  if (state.worked_on) state.BeginBuffer();
+  state.worked_on = true;
+  state.full = false;
+  if (state.buffer.empty()) return Status::Ok();
+  const KMeansOptions options = {state.options.dimensions, state.options.threads, state.options.interrupted};
+  return KMeans::Run(options, [&state](const KMeans& kmeans) {
+    switch (state.pass) {
+      case Pass::kGroups:
+        return state.TrainGroups(kmeans);
+      case Pass::kSharing:
+        return state.ShareBatch(kmeans);
+      case Pass::kLists:
+        return state.TrainBranches(kmeans);
+      case Pass::kRefining:
+        return state.RefineBatch(kmeans);
+      case Pass::kDone:
+        return;
+    }
   });
 }
 
-void Trainer::State::TrainGroups() {
-  const size_t d = options.dimensions;
-  const auto lists = static_cast<uint32_t>(std::min<size_t>(options.lists, rows));
-  uint32_t groups = 1;
-  if (lists >= kMinListsForTwoLevels) groups = static_cast<uint32_t>(std::lround(std::sqrt(lists)));
-  routing.group_centroids = InBisectOrder(d, Cluster(d, groups, rows, sample.data()));
-  const std::vector<uint32_t> nearest = NearestOf(d, routing.group_centroids, rows, sample.data());
-  members.resize(groups);
-  for (size_t i = 0; i < rows; ++i) members[nearest[i]].push_back(static_cast<uint32_t>(i));
-  shares = ShareLists(lists, members);
-  routing.group_first.assign(1, 0);
-  have_groups = true;
+void Trainer::EndPass() {
+  State& state = *state_;
+  switch (state.pass) {
+    case Pass::kGroups:
+      return state.Begin(Pass::kSharing);
+    case Pass::kSharing:
+      return state.Begin(Pass::kLists);
+    case Pass::kLists:
+      return state.Begin(state.refines ? Pass::kRefining : Pass::kDone);
+    case Pass::kRefining:
+      state.EndRefinement();
+      return state.Begin(++state.refinements < kRefinements ? Pass::kRefining : Pass::kDone);
+    case Pass::kDone:
+      return;
+  }
 }
 
-void Trainer::State::TrainListsOf(uint32_t group) {
-  const size_t d = options.dimensions;
-  const auto& numbers = members[group];
-  if (!numbers.empty()) {
-    const std::vector<float> rows_of_group = Gather(d, sample.data(), numbers);
+void Trainer::State::Begin(Pass next) {
+  pass = next;
+  rows_in_pass = 0;
+  buffer = {};
+  BeginBuffer();
+  size_t rows = std::min<uint64_t>(BatchRows(), sample_rows);
+  if (pass == Pass::kGroups) rows = RowsFor(group_count(), sample_rows);
+  if (pass == Pass::kLists) {
+    routing.group_first.assign(1, 0);
+    for (uint32_t share : ShareLists(lists, group_rows))
+      routing.group_first.push_back(routing.group_first.back() + share);
+    routing.centroids.resize(routing.group_first.back() * d());
+    size_t all = 0;
+    rows = 0;
+    for (uint32_t group = 0; group < group_count(); ++group) {
+      all += RowsOfBranch(group);
+      rows = std::max(rows, RowsOfBranch(group));
+    }
+    rows = std::max(rows, std::min(all, MemoryRows()));
+  }
+  if (pass == Pass::kDone) return Complete();
+  buffer.reserve(rows * d());
+}
+
+void Trainer::State::BeginBuffer() {
+  buffer.clear();
+  branches.clear();
+  groups_of_batch.clear();
+  worked_on = false;
+  full = false;
+}
+
+// The mean, and a power of two that keeps squares from overflowing: Faiss asserts (aborts the process) when all
+// distances of a row are infinite.
+void Trainer::State::Centre(const SampleSummary& sample) {
+  routing.mean.resize(d());
+  double largest = 0;
+  for (size_t j = 0; j < d(); ++j) {
+    const auto mean = static_cast<float>(sample.sums[j] / static_cast<double>(sample.rows));
+    routing.mean[j] = mean;
+    largest = std::max({largest, double{sample.greatest[j]} - mean, mean - double{sample.least[j]}});
+  }
+  if (largest > 1e15 || (largest > 0 && largest < 1e-15)) scale = std::exp2(-std::ilogb(largest));
+}
+
+void Trainer::State::Append(const float* row, bool centred) {
+  buffer.insert(buffer.end(), row, row + d());
+  if (centred) return;
+  float* values = &buffer[buffer.size() - d()];
+  for (size_t j = 0; j < d(); ++j) values[j] = static_cast<float>((double{values[j]} - routing.mean[j]) * scale);
+}
+
+// How many of `rows` rows train that many centroids, as far as there is memory.
+size_t Trainer::State::RowsFor(uint32_t centroids, uint64_t rows) const {
+  const uint64_t wanted = std::min<uint64_t>({rows, uint64_t{centroids} * kMostRowsPerCentroid, MemoryRows()});
+  return std::max<uint64_t>(wanted, centroids);
+}
+
+void Trainer::State::AddToBranch(uint32_t group, const float* row, bool centred) {
+  if (branches.empty() || branches.back().group != group) branches.push_back({group, BufferRows(), 0, 0});
+  Branch& branch = branches.back();
+  const uint64_t rows = group_rows[group];
+  if (IsOneOf(RowsOfBranch(group), branch.seen++, rows)) {
+    Append(row, centred);
+    ++branch.rows;
+  }
+  full = branch.seen == rows && !NextFits(group);
+}
+
+// Whether the group after this one can be trained in the same step.
+bool Trainer::State::NextFits(uint32_t group) const {
+  if (branches.size() >= kBranchesPerThread * static_cast<size_t>(options.threads)) return false;
+  for (++group; group < group_count(); ++group)
+    if (group_rows[group] > 0) return BufferRows() + RowsOfBranch(group) <= MemoryRows();
+  return false;
+}
+
+void Trainer::State::TrainGroups(const KMeans& kmeans) {
+  routing.group_centroids = kmeans.InBisectOrder(kmeans.Cluster(group_count(), BufferRows(), buffer.data()));
+}
+
+void Trainer::State::ShareBatch(const KMeans& kmeans) {
+  groups_of_batch = kmeans.Nearest(routing.group_centroids, BufferRows(), buffer.data());
+  for (uint32_t group : groups_of_batch) ++group_rows[group];
+}
+
+void Trainer::State::TrainBranches(const KMeans& kmeans) {
+  kmeans.ForEach(branches.size(), [&](size_t number) {
+    const Branch& branch = branches[number];
     const std::vector<float> centroids =
-        InBisectOrder(d, Cluster(d, shares[group], numbers.size(), rows_of_group.data()));
-    routing.centroids.insert(routing.centroids.end(), centroids.begin(), centroids.end());
+        kmeans.InBisectOrder(kmeans.Cluster(share(branch.group), branch.rows, &buffer[branch.first * d()]));
+    std::copy(centroids.begin(), centroids.end(), &routing.centroids[routing.group_first[branch.group] * d()]);
+  });
+  for (const Branch& branch : branches) {
+    const uint32_t lists_of_branch = share(branch.group);
+    rows_used += branch.rows;
+    const auto enough = std::min<uint64_t>(group_rows[branch.group], uint64_t{lists_of_branch} * kEnoughRowsPerList);
+    if (branch.rows >= enough) continue;
+    fewest_rows_per_list =
+        std::min(fewest_rows_per_list, static_cast<double>(branch.rows) / static_cast<double>(lists_of_branch));
+    enough_memory_bytes = std::max(enough_memory_bytes, enough * RowBytes());
   }
-  routing.group_first.push_back(static_cast<uint32_t>(routing.centroids.size() / d));
 }
 
-// One iteration of k-means over all lists: rows cross the borders of groups.
-void Trainer::State::Refine() {
-  const size_t d = options.dimensions;
-  if (2.0 * static_cast<double>(rows) * static_cast<double>(routing.centroids.size()) > kMaxRefinementOperations) return;
-  const std::vector<uint32_t> nearest = NearestOf(d, routing.centroids, rows, sample.data());
-  std::vector<double> sums(routing.centroids.size());
-  std::vector<size_t> counts(routing.centroids.size() / d);
-  for (size_t i = 0; i < rows; ++i) {
+void Trainer::State::RefineBatch(const KMeans& kmeans) {
+  const std::vector<uint32_t> nearest = kmeans.Nearest(routing.centroids, BufferRows(), buffer.data());
+  sums.resize(routing.centroids.size());
+  counts.resize(routing.centroids.size() / d());
+  for (size_t i = 0; i < nearest.size(); ++i) {
     ++counts[nearest[i]];
-    for (size_t j = 0; j < d; ++j) sums[nearest[i] * d + j] += sample[i * d + j];
+    for (size_t j = 0; j < d(); ++j) sums[nearest[i] * d() + j] += buffer[i * d() + j];
   }
+}
+
+void Trainer::State::EndRefinement() {
   for (size_t i = 0; i < sums.size(); ++i)
-    if (counts[i / d] > 0) routing.centroids[i] = static_cast<float>(sums[i] / static_cast<double>(counts[i / d]));
+    if (counts[i / d()] > 0) routing.centroids[i] = static_cast<float>(sums[i] / static_cast<double>(counts[i / d()]));
+  sums = {};
+  counts = {};
 }
 
 void Trainer::State::Complete() {
@@ -307,36 +361,7 @@ void Trainer::State::Complete() {
   unscale(&routing.group_centroids);
   unscale(&routing.centroids);
   RoundCentroids(&routing);
-  routing.radii.assign(routing.centroids.size() / options.dimensions, 0.0f);
-  sample = {};
-}
-
-Status Trainer::Step(bool* done) {
-  State& state = *state_;
-  if (!state.centred) {
-    IVFREMOTE_RETURN_IF_ERROR(state.Centre());
-    state.centred = true;
-  }
-  const TrainingThreads threads(state.options.threads);
-  const InterruptScope interrupts(&threads, state.options.interrupted);
-  try {
-    SizeFaissBatches(state.options.dimensions);
-    if (!state.have_groups) {
-      state.TrainGroups();
-    } else {
-      state.TrainListsOf(state.next_group++);
-    }
-    *done = state.next_group == state.members.size();
-    if (*done) {
-      for (int i = 0; i < kRefinements; ++i) state.Refine();
-      state.Complete();
-    }
-  } catch (const faiss::FaissException& e) {
-    if (state.options.interrupted != nullptr && state.options.interrupted())
-      return Status::Cancelled("training was cancelled");
-    return Status::Internal(std::string("k-means failed: ") + e.what());
-  }
-  return Status::Ok();
+  routing.radii.assign(routing.group_first.back(), 0.0f);
 }
 
 }  // namespace ivfremote

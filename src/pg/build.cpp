@@ -1,4 +1,5 @@
-// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp and build_segment.cpp.
+// ambuild, ambuildempty: the outline of a build. Phases are in build_sample.cpp, build_training.cpp, build_segment.cpp
+// (which calls build_assign.cpp and build_parallel.cpp) and build_write.cpp.
 #include "pg/build.h"
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include "pg/binding.h"
 #include "pg/pending.h"
 #include "pg/server.h"
+#include "pg/server_upload.h"
 #include "pg/stream.h"
 
 namespace ivfremote {
@@ -66,6 +68,23 @@ void BuildUntrained(Build* build) {
       table_index_build_scan(build->heap, build->index, build->info, false, true, LoadPendingRow, build, nullptr);
 }
 
+// Gives the centroids codes, if ranking them is the cheaper by it: before the recall curve is found with such rankings.
+void CodeCentroids(Build* build) {
+  Routing* routing = build->routing->object;
+  if (!WantsCodes(*routing)) return;
+  CallCore([&] {
+    StartCodes(build->rotation_seed, routing);
+    return Status::Ok();
+  });
+  for (uint32_t group = 0; group < routing->group_count(); ++group) {
+    CHECK_FOR_INTERRUPTS();
+    CallCore([&] {
+      CodeGroup(group, routing);
+      return Status::Ok();
+    });
+  }
+}
+
 void BuildTrained(Build* build, MetaPage* meta) {
   build->routing_id = meta->next_id++;
   build->segment_id = meta->next_id++;
@@ -74,7 +93,9 @@ void BuildTrained(Build* build, MetaPage* meta) {
   build->format = {meta->code_kind, meta->bits, build->dimensions};
   if (build->format.bits == 0) build->format = AutomaticFormat(build->dimensions);
   build->rotation_seed = meta->rotation_seed;
+  if (build->server[0] != '\0') CheckServerAnswers(build->index, build->server);
   TrainLists(build);
+  CodeCentroids(build);
   BuildSegment(build);
 
   const Routing* routing = build->routing->object;
@@ -110,9 +131,18 @@ void StartBuildPhase(BuildPhase phase) {
   pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, static_cast<int64>(phase));
   pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
   pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, 0);
+  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, 0);
+  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, 0);
+}
+
+void ReportBytesWritten(uint64_t stored, uint64_t expected) {
+  const auto blocks = [](uint64_t bytes) { return static_cast<int64>((bytes + BLCKSZ - 1) / BLCKSZ); };
+  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, blocks(std::max(stored, expected)));
+  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, blocks(stored));
 }
 
 int64_t MaintenanceBytes() { return int64_t{maintenance_work_mem} * 1024; }
+int SampleKilobytes() { return std::max(maintenance_work_mem / 4, 1024); }
 
 bool BuildVector(Build* build, Datum* values, bool* isnull, bool alive, Vector* vector) {
   if (isnull[0]) return false;

@@ -11,7 +11,9 @@
 #include "pg/wall.h"
 
 extern "C" {
+#include "executor/tuptable.h"
 #include "utils/tuplesort.h"
+#include "utils/tuplestore.h"
 }
 
 namespace ivfremote {
@@ -25,6 +27,16 @@ enum class BuildPhase : int64 {
   kWriting = 6,
   kLoadingPending = 7
 };
+
+// The rows that training sees, in routing space: in table order, in a temporary file beyond its share of memory.
+struct SampleStore {
+  MemoryContext context;  // of all this
+  Tuplestorestate* rows;  // (tid tid, row bytea)
+  TupleTableSlot* slot;
+  Held<SampleSummary>* summary;
+};
+
+struct BuildWorkers;  // build_parallel.h
 
 struct Build {
   Relation heap;
@@ -61,7 +73,11 @@ struct Build {
 };
 
 void StartBuildPhase(BuildPhase phase);
+// Of the segment, in the writing phase: how much is stored for good, of about how much.
+void ReportBytesWritten(uint64_t stored, uint64_t expected);
 int64_t MaintenanceBytes();
+// What each holder of sample rows may have in memory before it takes to a temporary file.
+int SampleKilobytes();
 
 // The vector of an index tuple, or false if it is not to be indexed. Allocates in the current context. Fixes the build's
 // dimensions by the first row alive, and checks every other against them.
@@ -70,11 +86,37 @@ bool BuildVector(Build* build, Datum* values, bool* isnull, bool alive, Vector* 
 // Estimates the table's rows and dimensions, and chooses the number of lists.
 void MeasureTable(Build* build);
 
-// Draws a sample and trains `routing` on it. Some of its rows become the queries of `calibration`.
+// Draws rows evenly from the table for `build->lists` lists. At least one, or an error.
+SampleStore* DrawSample(Build* build);
+// The next row, in memory that lasts until the next call; false at the end.
+bool NextSampleRow(SampleStore* sample, Tid* tid, const float** row);
+void DropSample(SampleStore* sample);
+
+// Reduces `lists` to what memory holds, draws a sample and trains `routing` on it. Some of its rows become the queries of
+// `calibration`.
 void TrainLists(Build* build);
+
+// Makes `coder` and `calibration`, when there is a routing; takes the sample rows `queries` and their TIDs.
+void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid>* tids);
 
 // Assigns every row to its list, codes it, sorts, finds the recall curve and writes the segment with its directory and
 // tid map.
 void BuildSegment(Build* build);
+
+// TIDs in the sort.
+inline int64 PackTid(Tid tid) { return static_cast<int64>(tid.block) << 16 | tid.offset; }
+inline Tid UnpackTid(int64 packed) {
+  return {static_cast<uint32_t>(packed >> 16), static_cast<uint16_t>(packed & 0xffff)};
+}
+
+// All rows as (list int4, tid int8, row bytea), by list and TID, ready to be read.
+struct AssignedRows {
+  TupleDesc descriptor;
+  Tuplesortstate* sort;
+  BuildWorkers* workers;  // whose files the sort reads; null: there were none
+};
+
+// The last part of BuildSegment: turns the sorted rows into the segment, in a server or in pages, and its directory.
+void WriteSegment(Build* build, const AssignedRows& rows);
 
 }  // namespace ivfremote

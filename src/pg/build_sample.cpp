@@ -1,16 +1,13 @@
-// The sampling and training phases of a build.
-#include <unistd.h>
-
+// The sampling phase of a build: how many rows there are, and some of them.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <memory>
 
 #include "pg/build.h"
 #include "pg/pending.h"
-#include "pg/probes.h"
 
 extern "C" {
+#include "executor/tuptable.h"
 #include "utils/sampling.h"
 }
 
@@ -22,8 +19,10 @@ constexpr BlockNumber kMeasuredBlocks = 1000;
 // With rows in fewer of them than this, the estimate would be worthless.
 constexpr double kMinBlocksWithRows = 50;
 constexpr double kSampleRowsPerList = 64;
-constexpr double kEnoughSampleRowsPerList = 30;
 constexpr double kMinSampleRows = 10000;
+
+// (tid tid, row bytea)
+constexpr int kSampleColumns = 2;
 
 // Calls back for every row of up to `blocks` random blocks; returns how many blocks were read.
 BlockNumber ScanRandomBlocks(Build* build, BlockNumber blocks, IndexBuildCallback callback, void* state) {
@@ -63,127 +62,47 @@ void MeasureRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool ali
   MemoryContextReset(measure->build->row_context);
 }
 
-// A reservoir of rows in routing space.
-struct Sample {
+struct Sampling {
   Build* build;
-  Held<std::vector<float>>* rows;
-  Tid* tids;  // [capacity]
-  uint64_t capacity;
-  uint64_t filled;
-  double seen;
-  double skip;  // rows to pass over before the next replacement; -1: not drawn yet
-  ReservoirStateData reservoir;
+  SampleStore* sample;
+  TupleDesc descriptor;
+  bytea* row;    // being put into the store
+  double share;  // of the rows that come by
+  pg_prng_state random;
 };
 
-void PutSampleRow(Sample* sample, uint64_t slot, const Vector& vector) {
-  const size_t d = vector.dimensions;
+void KeepSampleRow(Sampling* sampling, ItemPointer tid, const Vector& vector) {
+  const Build* build = sampling->build;
+  auto* row = reinterpret_cast<float*>(VARDATA(sampling->row));
   CallCore([&] {
-    std::vector<float>& rows = **sample->rows;
-    if (rows.size() < (slot + 1) * d) rows.resize((slot + 1) * d);
-    ToRoutingSpace(sample->build->metric, vector.values, d, &rows[slot * d]);
+    ToRoutingSpace(build->metric, vector.values, vector.dimensions, row);
+    (*sampling->sample->summary)->Add(row);
     return Status::Ok();
   });
-}
-
-// The slot of the reservoir for the next row, or nothing if it is passed over: Vitter's algorithm, as ANALYZE.
-bool NextSampleSlot(Sample* sample, uint64_t* slot) {
-  if (sample->filled < sample->capacity) {
-    *slot = sample->filled;
-    return true;
-  }
-  if (sample->skip < 0)
-    sample->skip = reservoir_get_next_S(&sample->reservoir, sample->seen, static_cast<int>(sample->capacity));
-  if (sample->skip-- > 0) return false;
-  const double random = sampler_random_fract(&sample->reservoir.randstate);
-  *slot = std::min(static_cast<uint64_t>(static_cast<double>(sample->capacity) * random), sample->capacity - 1);
-  return true;
+  Datum values[kSampleColumns] = {PointerGetDatum(tid), PointerGetDatum(sampling->row)};
+  bool isnull[kSampleColumns] = {};
+  tuplestore_putvalues(sampling->sample->rows, sampling->descriptor, values, isnull);
+  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>((*sampling->sample->summary)->rows));
 }
 
 void SampleRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
-  auto* sample = static_cast<Sample*>(argument);
-  if (isnull[0]) return;
-  uint64_t slot;
+  auto* sampling = static_cast<Sampling*>(argument);
   // Before the vector is looked at: most need not be fetched from TOAST.
-  if (NextSampleSlot(sample, &slot)) {
-    MemoryContext old = MemoryContextSwitchTo(sample->build->row_context);
-    Vector vector;
-    if (BuildVector(sample->build, values, isnull, alive, &vector)) {
-      PutSampleRow(sample, slot, vector);
-      sample->tids[slot] = TidOf(tid);
-      if (slot == sample->filled) ++sample->filled;
-    }
-    MemoryContextSwitchTo(old);
-    MemoryContextReset(sample->build->row_context);
-  }
-  ++sample->seen;
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(sample->seen));
+  if (isnull[0] || (sampling->share < 1 && sampler_random_fract(&sampling->random) >= sampling->share)) return;
+  MemoryContext old = MemoryContextSwitchTo(sampling->build->row_context);
+  Vector vector;
+  if (BuildVector(sampling->build, values, isnull, alive, &vector)) KeepSampleRow(sampling, tid, vector);
+  MemoryContextSwitchTo(old);
+  MemoryContextReset(sampling->build->row_context);
 }
 
-// How many rows to draw: what training wants, as far as half of maintenance_work_mem holds them (training copies some).
-uint64_t SampleRows(const Build& build) {
-  const double row_bytes = static_cast<double>(build.dimensions) * sizeof(float);
-  const double wanted =
-      std::min(build.estimated_rows, std::max(kMinSampleRows, kSampleRowsPerList * build.lists));
-  const double affordable = std::max(static_cast<double>(MaintenanceBytes()) / 2 / row_bytes, 1.0);
-  const double rows = std::max(1.0, std::min(wanted, affordable));
-  const double enough = std::min(build.estimated_rows, kEnoughSampleRowsPerList * build.lists);
-  if (rows < enough)
-    ereport(NOTICE, (errmsg("k-means uses %.0f sample rows, %.1f per list", rows, rows / build.lists),
-                     errhint("Set maintenance_work_mem to at least %.0fMB.",
-                             std::ceil(enough * row_bytes * 2 / (1024 * 1024)))));
-  return static_cast<uint64_t>(rows);
-}
-
-// From how many blocks to draw that many rows: several times what holds them, since neighbours in a table are alike.
-BlockNumber SampleBlocks(const Build& build, uint64_t rows) {
-  constexpr double kSpread = 8;
-  const double blocks = kSpread * static_cast<double>(rows) / std::max(build.rows_per_block, 1e-6);
-  return static_cast<BlockNumber>(std::clamp(blocks, double{kMeasuredBlocks}, double{INT_MAX}));
-}
-
-// The sample rows that recall is measured with.
-struct Queries {
-  std::vector<float> rows;
-  std::vector<Tid> tids;
-};
-
-Held<Queries>* DrawQueries(const Build& build, const Sample& sample) {
-  const Tid* tids = sample.tids;
-  const uint64_t filled = sample.filled;
-  const std::vector<float>* rows = sample.rows->object;
-  return Hold<Queries>(build.context, [&] {
-    auto queries = std::make_unique<Queries>();
-    const uint64_t count = std::min<uint64_t>(CalibrationQueries(build.estimated_rows, build.dimensions), filled);
-    // A reservoir that never overflowed is in table order: from all of it.
-    for (uint64_t i = 0; i < count; ++i) {
-      const uint64_t slot = i * filled / count;
-      const auto first = rows->begin() + static_cast<ptrdiff_t>(slot * build.dimensions);
-      queries->rows.insert(queries->rows.end(), first, first + build.dimensions);
-      queries->tids.push_back(tids[slot]);
-    }
-    return queries.release();
-  });
-}
-
-void StartCalibration(Build* build, Held<Queries>* queries) {
-  const Routing* routing = build->routing->object;
-  build->coder = Hold<RowCoder>(build->context, [&] {
-    return new RowCoder(build->metric, build->format, build->rotation_seed, routing->mean.data());
-  });
-  CalibrationOptions options;
-  options.metric = build->metric;
-  options.format = build->format;
-  options.rotation_seed = build->rotation_seed;
-  options.epsilon = DefaultEpsilon(build->format.bits);
-  build->calibration = Hold<Calibration>(build->context, [&] {
-    return new Calibration(options, routing, std::move((*queries)->rows), std::move((*queries)->tids));
-  });
-  Drop(queries);
-}
-
-int TrainingThreads() {
-  const long online = sysconf(_SC_NPROCESSORS_ONLN);
-  return static_cast<int>(std::clamp<long>(max_parallel_maintenance_workers + 1, 1, std::max(online, 1L)));
+TupleDesc SampleDescriptor() {
+  TupleDesc descriptor = CreateTemplateTupleDesc(kSampleColumns);
+  TupleDescInitEntry(descriptor, 1, "tid", TIDOID, -1, 0);
+  TupleDescInitEntry(descriptor, 2, "row", BYTEAOID, -1, 0);
+  // Without a short header, so that the floats are aligned.
+  TupleDescAttr(descriptor, 1)->attstorage = TYPSTORAGE_PLAIN;
+  return descriptor;
 }
 
 }  // namespace
@@ -207,49 +126,54 @@ void MeasureTable(Build* build) {
   });
 }
 
-void TrainLists(Build* build) {
-  Sample sample;
-  std::memset(static_cast<void*>(&sample), 0, sizeof sample);
-  sample.build = build;
-  sample.capacity = SampleRows(*build);
-  sample.skip = -1;
-  sample.tids = static_cast<Tid*>(palloc_extended(sample.capacity * sizeof(Tid), MCXT_ALLOC_HUGE));
-  sample.rows = Hold<std::vector<float>>(build->context, [&] {
-    auto rows = std::make_unique<std::vector<float>>();
-    rows->reserve(sample.capacity * build->dimensions);
-    return rows.release();
-  });
-  reservoir_init_selection_state(&sample.reservoir, static_cast<int>(sample.capacity));
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(sample.capacity));
-  ScanRandomBlocks(build, SampleBlocks(*build, sample.capacity), SampleRow, &sample);
+SampleStore* DrawSample(Build* build) {
+  const double wanted = std::min(build->estimated_rows, std::max(kMinSampleRows, kSampleRowsPerList * build->lists));
+  // Several times the blocks that hold so many, since neighbours in a table are alike; of their rows a share.
+  constexpr double kSpread = 8;
+  const double total = RelationGetNumberOfBlocks(build->heap);
+  const double blocks = std::clamp(std::ceil(kSpread * wanted / std::max(build->rows_per_block, 1e-6)),
+                                   double{kMeasuredBlocks}, std::max(total, double{kMeasuredBlocks}));
+  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(wanted));
+
+  MemoryContext context = AllocSetContextCreate(build->context, "ivfremote build sample", ALLOCSET_DEFAULT_SIZES);
+  MemoryContext old = MemoryContextSwitchTo(context);
+  auto* sample = static_cast<SampleStore*>(palloc0(sizeof(SampleStore)));
+  sample->context = context;
+  sample->rows = tuplestore_begin_heap(false, false, SampleKilobytes());
+  sample->summary = Hold<SampleSummary>(context, [&] { return new SampleSummary(build->dimensions); });
+  Sampling sampling;
+  std::memset(static_cast<void*>(&sampling), 0, sizeof sampling);
+  sampling.build = build;
+  sampling.sample = sample;
+  sampling.descriptor = SampleDescriptor();
+  sampling.share = wanted / std::max(build->rows_per_block * std::min(blocks, total), 1e-6);
+  sampler_random_init_state(pg_prng_uint32(&pg_global_prng_state), &sampling.random);
+  const size_t row_bytes = VARHDRSZ + build->dimensions * sizeof(float);
+  sampling.row = static_cast<bytea*>(palloc(row_bytes));
+  SET_VARSIZE(sampling.row, row_bytes);
+  ScanRandomBlocks(build, static_cast<BlockNumber>(blocks), SampleRow, &sampling);
   // The measured rows may all have been deleted by others since, or be in blocks not drawn now.
-  if (sample.filled == 0)
+  if ((*sample->summary)->rows == 0)
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                     errmsg("found no rows to train index \"%s\" on", RelationGetRelationName(build->index)),
                     errhint("Run VACUUM on the table, or try again.")));
+  sample->slot = MakeSingleTupleTableSlot(sampling.descriptor, &TTSOpsMinimalTuple);
+  MemoryContextSwitchTo(old);
+  return sample;
+}
 
-  Held<Queries>* queries = DrawQueries(*build, sample);
-  StartBuildPhase(BuildPhase::kTraining);
-  TrainingOptions options;
-  options.metric = build->metric;
-  options.dimensions = build->dimensions;
-  options.lists = build->lists;
-  options.threads = TrainingThreads();
-  options.interrupted = StatementCancelled;
-  Held<Trainer>* trainer = Hold<Trainer>(
-      build->context, [&] { return new Trainer(options, std::move(**sample.rows)); });
-  Drop(sample.rows);
-  for (bool done = false; !done;) {
-    CHECK_FOR_INTERRUPTS();
-    CallCore([&] { return (*trainer)->Step(&done); });
-    // Tuples are training runs here: the groups, then the lists of each group.
-    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, (*trainer)->steps_total());
-    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, (*trainer)->steps_done());
-  }
-  build->routing =
-      Hold<Routing>(build->context, [&] { return new Routing((*trainer)->TakeRouting()); });
-  Drop(trainer);
-  StartCalibration(build, queries);
+bool NextSampleRow(SampleStore* sample, Tid* tid, const float** row) {
+  if (!tuplestore_gettupleslot(sample->rows, true, false, sample->slot)) return false;
+  bool isnull;
+  *tid = TidOf(reinterpret_cast<ItemPointer>(DatumGetPointer(slot_getattr(sample->slot, 1, &isnull))));
+  *row = reinterpret_cast<const float*>(VARDATA(DatumGetPointer(slot_getattr(sample->slot, 2, &isnull))));
+  return true;
+}
+
+void DropSample(SampleStore* sample) {
+  ExecDropSingleTupleTableSlot(sample->slot);
+  tuplestore_end(sample->rows);
+  MemoryContextDelete(sample->context);
 }
 
 }  // namespace ivfremote

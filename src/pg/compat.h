@@ -38,3 +38,15 @@
 #define IVFREMOTE_BEGIN_SCAN(heap, index, snapshot, keys, order_bys) \
   index_beginscan(heap, index, snapshot, keys, order_bys)
 #endif
+
+#if PG_VERSION_NUM >= 160000
+#define IVFREMOTE_GET_DATUM(sort, value, isnull) tuplesort_getdatum(sort, true, false, value, isnull, nullptr)
+#define IVFREMOTE_READ_FILE(file, to, bytes) BufFileReadExact(file, to, bytes)
+#else
+#define IVFREMOTE_GET_DATUM(sort, value, isnull) tuplesort_getdatum(sort, true, value, isnull, nullptr)
+#define IVFREMOTE_READ_FILE(file, to, bytes)             \
+  do {                                                   \
+    if (BufFileRead(file, to, bytes) != (bytes))         \
+      elog(ERROR, "could not read from temporary file"); \
+  } while (0)
+#endif

@@ -61,7 +61,11 @@ UserMappingOptions LookUpUserMapping(const ForeignServer* server, Oid role) {
   return parsed;
 }
 
-ObjectStore* NewS3Store(const ServerOptions& options, const UserMappingOptions& user, uint32 seed) {
+AwsCredentials CredentialsOf(const UserMappingOptions& user) {
+  return {user.access_key_id, user.secret_access_key, user.session_token};
+}
+
+ObjectStore* NewS3Store(const ServerOptions& options, const UserMappingOptions& user, RetryPolicy retry, uint32 seed) {
   S3Location location;
   if (!ParseS3Url(options.url, &location).ok()) return nullptr;  // checked before
   location.region = options.region;
@@ -75,14 +79,14 @@ ObjectStore* NewS3Store(const ServerOptions& options, const UserMappingOptions& 
   environment.random = [engine = std::minstd_rand(seed)]() mutable {
     return std::uniform_real_distribution<double>()(engine);
   };
-  return new S3Store(std::move(location), {user.access_key_id, user.secret_access_key, user.session_token},
-                     std::move(http), RetryPolicy(), std::move(environment));
+  return new S3Store(std::move(location), CredentialsOf(user), std::move(http), retry, std::move(environment));
 }
 
 // What a store is made of, looked up before any C++ object exists.
 struct StoreSpec {
   ServerOptions options;
   UserMappingOptions user;
+  RetryPolicy retry;
   uint32 seed;  // of retries' delays
 };
 
@@ -101,7 +105,7 @@ ObjectStore* NewStore(const StoreSpec& spec) {
       store = std::make_unique<FileStore>(spec.options.directory);
       break;
     case StoreKind::kS3:
-      store.reset(NewS3Store(spec.options, spec.user, spec.seed));
+      store.reset(NewS3Store(spec.options, spec.user, spec.retry, spec.seed));
       break;
   }
 #ifdef IVFREMOTE_TEST_FAULTS
@@ -206,6 +210,27 @@ void CheckServerUsage(Oid server) {
 Held<ObjectStore>* OpenStore(const char* server_name, Oid role) {
   const StoreSpec spec = LookUpStore(GetOurServer(server_name), role);
   return Hold<ObjectStore>(CurrentMemoryContext, [&] { return NewStore(spec); });
+}
+
+Held<ObjectStore>* OpenPatientStore(const char* server_name, Oid role) {
+  constexpr std::chrono::hours kForever{24 * 365 * 10};
+  StoreSpec spec = LookUpStore(GetOurServer(server_name), role);
+  spec.retry.patience = kForever;
+  if (settings.write_timeout_ms > 0) spec.retry.patience = std::chrono::milliseconds(settings.write_timeout_ms);
+  return Hold<ObjectStore>(CurrentMemoryContext, [&] { return NewStore(spec); });
+}
+
+void RefreshCredentials(const char* server_name, Oid role, ObjectStore* store) {
+  AcceptInvalidationMessages();
+  MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote credentials", ALLOCSET_SMALL_SIZES);
+  MemoryContext old = MemoryContextSwitchTo(context);
+  const UserMappingOptions user = LookUpUserMapping(GetOurServer(server_name), role);
+  CallCore([&] {
+    store->SetCredentials(CredentialsOf(user));
+    return Status::Ok();
+  });
+  MemoryContextSwitchTo(old);
+  MemoryContextDelete(context);
 }
 
 ObjectStore* SessionStore(const char* server_name, Oid role) {

@@ -25,6 +25,13 @@ void ReportNotice(const char* server_name, ObjectStore* store);
 // by the current memory context.
 Held<ObjectStore>* OpenStore(const char* server_name, Oid role);
 
+// The same for long work that an outage of minutes must not end (ivfremote.write_timeout). Whenever it awaits credentials,
+// RefreshCredentials is due.
+Held<ObjectStore>* OpenPatientStore(const char* server_name, Oid role);
+
+// Gives the store the keys that the user mapping has now, another session's changes included.
+void RefreshCredentials(const char* server_name, Oid role, ObjectStore* store);
+
 // The same store kept for the session, with its open connections. Changes of the server and of user mappings apply at the
 // next call. Use it at once: later calls may replace it; waves and uploads that it started go on.
 ObjectStore* SessionStore(const char* server_name, Oid role);

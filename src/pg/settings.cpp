@@ -128,6 +128,10 @@ void DefineSettings() {
                           "Sets the time without progress after which a request has failed.", nullptr,
                           &settings.request_timeout_ms, 10000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr,
                           nullptr);
+  DefineCustomIntVariable("ivfremote.write_timeout",
+                          "Sets how long a build goes on trying a request that its server fails to answer.",
+                          "0 tries without limit.", &settings.write_timeout_ms, 300000, 0, INT_MAX, PGC_USERSET,
+                          GUC_UNIT_MS, nullptr, nullptr, nullptr);
 #ifdef IVFREMOTE_TEST_FAULTS
   DefineCustomStringVariable("ivfremote.test_fault", "Makes object stores misbehave.", nullptr,
                              &settings.test_fault, "", PGC_USERSET, GUC_NOT_IN_SAMPLE, CheckTestFault, nullptr,

@@ -18,6 +18,7 @@ struct Settings {
   int scan_timeout_ms;          // 0: none
   int connect_timeout_ms;
   int request_timeout_ms;
+  int write_timeout_ms;         // 0: none
 #ifdef IVFREMOTE_TEST_FAULTS
   char* test_fault;
   int test_part_bytes;          // 0: the usual

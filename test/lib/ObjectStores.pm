@@ -181,6 +181,15 @@ sub create_user
 	return;
 }
 
+# Other keys for its user; the old ones are worth nothing any more.
+sub rotate
+{
+	my ($self, $access_key, $secret_key) = @_;
+	$self->command('rotate', $access_key, $secret_key);
+	@{$self}{qw(access_key secret_key)} = ($access_key, $secret_key);
+	return;
+}
+
 # Temporary access_key, secret_key and session_token, as a hash; only if started with sts => 1.
 sub session
 {

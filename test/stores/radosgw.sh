@@ -6,6 +6,7 @@
 #   radosgw.sh stop DIR                             removes DIR too, unless KEEP=1
 #   radosgw.sh bucket DIR NAME                      creates a bucket
 #   radosgw.sh user DIR NAME ACCESS_KEY SECRET_KEY  creates another user, who owns nothing
+#   radosgw.sh rotate DIR ACCESS_KEY SECRET_KEY     gives the first user these keys instead of those he has
 #   radosgw.sh session DIR                          prints temporary credentials of the first user; needs STS=1 at start
 #   radosgw.sh gateway-kill DIR                     cuts all transfers; what was stored stays
 #   radosgw.sh gateway-start DIR [OFFSET]           OFFSET: of its clock, e.g. +20m; needs libfaketime
@@ -129,6 +130,13 @@ create_user() {
         "${@:4}" >>log/admin.out 2>&1
 }
 
+replace_keys() {
+    radosgw-admin -n client.rgw key create --uid=test --key-type=s3 --access-key="$1" --secret-key="$2" \
+        >>log/admin.out 2>&1
+    radosgw-admin -n client.rgw key rm --uid=test --key-type=s3 --access-key="$AWS_ACCESS_KEY_ID" >>log/admin.out 2>&1
+    sed -i "s/^AWS_ACCESS_KEY_ID=.*/AWS_ACCESS_KEY_ID=$1/; s/^AWS_SECRET_ACCESS_KEY=.*/AWS_SECRET_ACCESS_KEY=$2/" store.env
+}
+
 # request SERVICE ARGUMENT ...: signed by curl, which is right about requests as simple as these
 request() {
     local service=$1
@@ -204,6 +212,7 @@ case $command in
         request s3 -o /dev/null -X PUT -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' "http://127.0.0.1:$S3_HTTP_PORT/$3"
         ;;
     user) create_user "$3" "$4" "$5" ;;
+    rotate) replace_keys "$3" "$4" ;;
     session) print_session ;;
     gateway-kill) kill_daemon gateway ;;
     gateway-start) start_gateway "${3:-}" && wait_for_gateway ;;

@@ -69,6 +69,7 @@ my @waits = (
 	[ 'training', '', "$build WITH (flush_threshold = 1, lists = 7000)", "phase ~ 'training'" ],
 	[ 'training on one thread', 'SET max_parallel_maintenance_workers = 0', "$build WITH (flush_threshold = 1, lists = 7000)", "phase ~ 'training'" ],
 	[ 'assigning', '', "$build WITH (flush_threshold = 1, lists = 500)", "phase ~ 'assigning'" ],
+	[ 'assigning with workers', 'ALTER TABLE items SET (parallel_workers = 2)', "$build WITH (flush_threshold = 1, lists = 500)", "phase ~ 'assigning' AND EXISTS (SELECT FROM pg_stat_activity w WHERE w.leader_pid = a.pid)" ],
 	[ 'writing to the server', "SET ivfremote.test_fault = 'put_stall'", "$build WITH (flush_threshold = 1, lists = 50, server = 'store')", "phase ~ 'writing'" ],
 	[ 'loading pending rows', '', "$build WITH (flush_threshold = 1000000)", "phase ~ 'pending'" ],
 	[ 'a scan', "SET ivfremote.test_fault = 'get_stall'", q{SELECT /* victim */ id FROM few ORDER BY v <-> (SELECT v FROM few WHERE id = 7) LIMIT 3}, "query ~ 'victim' AND query_start < clock_timestamp() - interval '0.2 s'" ]);
@@ -86,7 +87,7 @@ for my $wait (@waits)
 }
 
 # The same by a timeout, and by the end of the session
-for my $wait ($waits[1], $waits[4], $waits[6])
+for my $wait ($waits[1], $waits[5], $waits[7])
 {
 	my ($name, $settings, $statement, $condition) = @$wait;
 	my $timeout = $name =~ /training/ ? '1500ms' : '800ms';

@@ -57,12 +57,12 @@ for my $server ('path_http', 'virtual_https')
 	is(count_of(qr/^PUT .*partNumber=/, @requests), int(($bytes + (8 << 20) - 1) / (8 << 20)), "$server: its parts");
 	is(count_of(qr/^POST .*uploadId=/, @requests), 1, "$server: and completed");
 	is(count_of(qr/^HEAD /, @requests), 1, "$server: and looked at");
-	is(scalar(grep { $_->{status} !~ /^2/ } @requests), 0, "$server: no request failed");
+	is(join(' ', map { "$_->{method} $_->{status}" } grep { $_->{status} !~ /^2/ } @requests), 'GET 404', "$server: no request failed but the first look");
 	is(join(' ', $store->uploads('items')), '', "$server: no upload left");
 	is(scalar(grep { m{/\Q$key\E$} } $store->objects('items')), 1, "$server: one object, below the url");
 	$front->clear_log;
 	$node->safe_psql('postgres', "CREATE INDEX few_idx ON few USING ivfremote (v) WITH (flush_threshold = 1, lists = 5, server = '$server')");
-	is(join(' ', map { $_->{method} } requests($server)), 'PUT HEAD', "$server: a small object by a single PUT");
+	is(join(' ', map { $_->{method} } requests($server)), 'GET PUT HEAD', "$server: a small object by a single PUT");
 	is($node->safe_psql('postgres', "SELECT string_agg(DISTINCT compare('few', '<->', (SELECT v FROM items WHERE id = i), 100), '; ') FROM generate_series(1, 3) i"),
 		'same', "$server: coded, the same rows as the table");
 	$node->safe_psql('postgres', 'DROP INDEX few_idx');
@@ -134,7 +134,7 @@ $front->clear_log;
 $front->fault(p501 => 100, method => 'PUT', limit => 1);
 my ($code, $out, $err) = $node->psql('postgres', "CREATE INDEX few_idx ON few USING ivfremote (v) WITH (flush_threshold = 1, lists = 5, server = 'refusing')");
 is($code, 0, '501 to a conditional put: the index is built');
-is(join(' ', map { "$_->{method} $_->{status}" } grep { $_->{port} == $port{path_http} } $front->access_log), 'PUT 501 PUT 200 HEAD 200', '501 to a conditional put: once more without the condition');
+is(join(' ', map { "$_->{method} $_->{status}" } grep { $_->{port} == $port{path_http} } $front->access_log), 'GET 404 PUT 501 PUT 200 HEAD 200', '501 to a conditional put: once more without the condition');
 like($err, qr/NOTICE:  server "refusing": the store does not support conditional writes/, '501 to a conditional put: said');
 $front->fault;
 

@@ -147,6 +147,58 @@ TEST(Assignment, RadiiAreThoseOfAllRowsAssigned) {
   }
 }
 
+TEST(Assignment, MergedSumsAreThoseOfAllRows) {
+  Random random(36);
+  const Routing routing = RandomRouting(random, 12, 60, 12);
+  const std::vector<float> rows = RowsNear(random, routing, 1000, 0.3f);
+  const auto middle = rows.begin() + 12 * 137;
+  Assigner whole(&routing);
+  Assign(&whole, 12, rows);
+  Assigner first(&routing);
+  Assign(&first, 12, {rows.begin(), middle});
+  Assigner second(&routing);
+  Assign(&second, 12, {middle, rows.end()});
+  ASSERT_NE(first.Radii(), whole.Radii());
+  ASSERT_OK(second.MergeSums(first.EncodeSums()));
+  for (size_t list = 0; list < 60; ++list) ASSERT_FLOAT_EQ(second.Radii()[list], whole.Radii()[list]) << list;
+  ASSERT_OK(second.MergeSums(Assigner(&routing).EncodeSums()));
+  for (size_t list = 0; list < 60; ++list) ASSERT_FLOAT_EQ(second.Radii()[list], whole.Radii()[list]) << list;
+}
+
+TEST(Assignment, SumsOfOtherListsAreRefused) {
+  Random random(37);
+  const Routing routing = RandomRouting(random, 3, 20, 20);
+  Assigner assigner(&routing);
+  std::vector<std::byte> sums = assigner.EncodeSums();
+  sums.pop_back();
+  EXPECT_TRUE(Fails(assigner.MergeSums(sums), StatusCode::kCorrupt));
+  EXPECT_TRUE(Fails(assigner.MergeSums({}), StatusCode::kCorrupt));
+}
+
+// The nearest lists are found in whatever number of products a group needs.
+TEST(Assignment, OneGroupWithMostLists) {
+  Random random(38);
+  const uint32_t lists = 6000;
+  Routing routing = RandomRouting(random, 4, lists, 20);
+  for (uint32_t g = 1; g < 20; ++g) routing.group_first[g] = lists - 20 + g;
+  const std::vector<float> rows = RowsNear(random, routing, 1000, 0.1f);
+  Assigner assigner(&routing);
+  ASSERT_EQ(assigner.batch_rows(), 1024u) << "all in one batch: more products than fit";
+  const std::vector<uint32_t> assigned = Assign(&assigner, 4, rows);
+  size_t nearest = 0;
+  for (size_t i = 0; i < assigned.size(); ++i)
+    nearest += Distance(routing, &rows[i * 4], assigned[i]) <= NearestDistance(routing, &rows[i * 4]) + 1e-6;
+  // Group 0 holds nearly all lists wherever its centroid is, and is searched for 8 of 20 groups' rows.
+  Assigner single(&routing);
+  for (size_t i = 0; i < assigned.size(); ++i) {
+    std::vector<float> row(rows.begin() + static_cast<ptrdiff_t>(i * 4), rows.begin() + static_cast<ptrdiff_t>(i * 4 + 4));
+    uint32_t list = ~0u;
+    single.Assign(row.data(), 1, &list);
+    ASSERT_EQ(list, assigned[i]) << i;
+  }
+  EXPECT_GT(nearest, 100u);
+}
+
 TEST(Assignment, ResultsDoNotDependOnTheBatches) {
   Random random(32);
   const Routing routing = RandomRouting(random, 16, 200, 14);
@@ -206,6 +258,8 @@ TEST(Assignment, BatchesAreBounded) {
   const size_t rows = Assigner(&wide).batch_rows();
   EXPECT_GE(rows, 1u);
   EXPECT_LE(static_cast<double>(rows) * 2 * kMaxDimensions * (20 + 500 * 8 / 20), 2e9);
+  EXPECT_LE(rows * 2 * kMaxDimensions * sizeof(float), 8u << 20);
+  EXPECT_GE(rows, 64u);
 }
 
 TEST(Assignment, EmptyBatch) {

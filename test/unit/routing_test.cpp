@@ -138,7 +138,8 @@ TEST(RoutingFormat, Parts) {
       EXPECT_TRUE(routing.centroids.empty());
       EXPECT_EQ(routing.header().EncodedBytes(), bytes.size());
       for (const uint64_t length : {end - 1, end + 1})
-        EXPECT_TRUE(Fails(DecodeRouting(Bytes(bytes).first(std::min(length, bytes.size() - 1)), part, &routing), StatusCode::kCorrupt));
+        EXPECT_TRUE(Fails(DecodeRouting(Bytes(bytes).first(std::min(length, bytes.size() - 1)), part, &routing),
+                          StatusCode::kCorrupt));
     }
   }
 }
@@ -265,7 +266,8 @@ TEST(RoundCentroids, KeepsElevenBitsOfWhatIsNotFarBelowTheLargest) {
 
 TEST(RoundCentroids, IsWhatIsStored) {
   Random random(21);
-  const float extremes[] = {FLT_MAX, -FLT_MAX, FLT_MIN, 1e-45f, -1e-45f, 1, 3e38f, 1e-38f, 0.1f, -0.0f, 0, 65504, 65519, 65520};
+  const float extremes[] = {FLT_MAX, -FLT_MAX, FLT_MIN, 1e-45f, -1e-45f, 1,     3e38f,
+                            1e-38f,  0.1f,     -0.0f,   0,      65504,   65519, 65520};
   for (int trial = 0; trial < 300; ++trial) {
     std::vector<float> values;
     for (uint64_t i = Below(random, 5) + 1; i > 0; --i)
@@ -281,7 +283,8 @@ TEST(RoundCentroids, IsWhatIsStored) {
     ASSERT_OK(DecodeRouting(routing.Encode(), &decoded));
     EXPECT_EQ(decoded.centroids, routing.centroids);
     EXPECT_EQ(decoded.group_centroids, routing.group_centroids);
-    const auto largest = std::max_element(values.begin(), values.end(), [](float a, float b) { return std::abs(a) < std::abs(b); });
+    const auto largest = std::max_element(values.begin(), values.end(),
+                                          [](float a, float b) { return std::abs(a) < std::abs(b); });
     EXPECT_NEAR(routing.centroids[static_cast<size_t>(largest - values.begin())], *largest, std::abs(*largest) * 0x1p-10);
   }
 }

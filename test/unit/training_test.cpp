@@ -12,21 +12,16 @@
 #include <fstream>
 #include <functional>
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include "core/assignment.h"
 #include "core/list_ranker.h"
 #include "support.h"
+#include "training_run.h"
 
 namespace ivfremote {
 namespace {
-
-// Takes a training from its first step to its last.
-Status Train(const TrainingOptions& options, std::vector<float> sample, Routing* routing) {
-  Trainer trainer(options, std::move(sample));
-  for (bool done = false; !done;) IVFREMOTE_RETURN_IF_ERROR(trainer.Step(&done));
-  *routing = trainer.TakeRouting();
-  return Status::Ok();
-}
 
 TrainingOptions Options(uint32_t dimensions, uint32_t lists, int threads = 1) {
   TrainingOptions options;
@@ -156,28 +151,117 @@ TEST(Training, MetricIsKept) {
   EXPECT_EQ(routing.metric, Metric::kInnerProduct);
 }
 
-TEST(Training, CountsItsSteps) {
+// Every row passes by as often as was said, in as many passes as the number of lists takes.
+TEST(Training, CountsRowsOfAllPasses) {
   Random random(40);
-  Trainer trainer(Options(8, 100), UniformVector(random, 8 * 1000));
-  EXPECT_EQ(trainer.steps_done(), 0u);
-  uint32_t steps = 0;
-  for (bool done = false; !done;) {
-    ASSERT_OK(trainer.Step(&done));
-    EXPECT_EQ(trainer.steps_done(), ++steps);
-    EXPECT_EQ(done, steps == trainer.steps_total());
+  // With and without groups; refined in two more passes, or too many centroids for that.
+  const std::tuple<uint32_t, uint32_t, uint32_t, uint32_t> cases[] = {
+      {8, 1000, 100, 5}, {8, 1000, 63, 3}, {6000, 60, 60, 3}, {6000, 400, 400, 3}};
+  for (const auto& [dimensions, rows, lists, passes] : cases) {
+    TrainingRun run(Options(dimensions, lists), UniformVector(random, size_t{dimensions} * rows));
+    Trainer& trainer = run.trainer();
+    EXPECT_EQ(trainer.rows_total(), uint64_t{rows} * passes);
+    EXPECT_EQ(trainer.refines(), passes == 5 || lists < 64);
+    uint64_t before = 0;
+    for (bool done = false; !done;) {
+      ASSERT_OK(run.Step(&done));
+      EXPECT_GT(trainer.rows_done(), before);
+      before = trainer.rows_done();
+    }
+    EXPECT_EQ(before, trainer.rows_total());
   }
-  EXPECT_EQ(steps, 11u);  // the groups, then each of ten
+}
+
+TEST(Training, LargeSamplesAreNotRefined) {
+  for (uint64_t rows : {30000u, 40000u}) {
+    SampleSummary summary(64);
+    summary.rows = rows;
+    EXPECT_EQ(Trainer(Options(64, 8200), summary).refines(), rows == 30000) << rows;
+  }
+}
+
+// -- memory
+
+// With little memory the sample's rows are worked on in many parts, and lists get fewer of them.
+TEST(Training, LittleMemory) {
+  Random random(51);
+  const size_t d = 32;
+  const uint32_t lists = 100;
+  const std::vector<float> sample = UniformVector(random, d * 12000);
+  uint64_t rows_used = 0;
+  for (size_t rows_at_a_time : {100u, 400u, 1000u, 100000u}) {
+    TrainingOptions options = Options(d, lists);
+    options.memory_bytes = rows_at_a_time * (d * sizeof(float) + 24);
+    TrainingRun run(options, sample);
+    for (bool done = false; !done;) ASSERT_OK(run.Step(&done));
+    Trainer& trainer = run.trainer();
+    EXPECT_GT(trainer.rows_used(), rows_used) << rows_at_a_time;
+    rows_used = trainer.rows_used();
+    if (rows_at_a_time == 100) {
+      EXPECT_LT(trainer.fewest_rows_per_list(), kEnoughRowsPerList);
+      EXPECT_GT(trainer.enough_memory_bytes(), options.memory_bytes);
+      // What it says is enough is.
+      options.memory_bytes = trainer.enough_memory_bytes();
+      TrainingRun again(options, sample);
+      for (bool done = false; !done;) ASSERT_OK(again.Step(&done));
+      EXPECT_GE(again.trainer().rows_used(), lists * kEnoughRowsPerList);
+      EXPECT_EQ(again.trainer().enough_memory_bytes(), 0u);
+    }
+    if (rows_at_a_time == 100000) {
+      EXPECT_EQ(rows_used, 12000u);
+      EXPECT_EQ(trainer.enough_memory_bytes(), 0u);
+    }
+    ExpectSound(trainer.TakeRouting(), d, lists);
+  }
+}
+
+// No memory makes up for rows that the table does not have.
+TEST(Training, FewRowsAreNoWantOfMemory) {
+  Random random(52);
+  for (uint32_t lists : {50u, 500u}) {
+    TrainingRun run(Options(4, lists), UniformVector(random, size_t{4} * 5 * lists));
+    for (bool done = false; !done;) ASSERT_OK(run.Step(&done));
+    EXPECT_LE(run.trainer().rows_used(), 5 * lists);
+    EXPECT_EQ(run.trainer().enough_memory_bytes(), 0u);
+  }
+}
+
+// More rows than lists can use are left out evenly: a sample in the order of its clusters still gives each its list.
+TEST(Training, RowsAreLeftOutEvenly) {
+  const uint32_t lists = 4;
+  std::vector<float> sample;
+  for (uint32_t cluster = 0; cluster < lists; ++cluster)
+    for (int i = 0; i < 2000; ++i) sample.push_back(static_cast<float>(100 * cluster));
+  TrainingRun run(Options(1, lists), sample);
+  for (bool done = false; !done;) ASSERT_OK(run.Step(&done));
+  EXPECT_EQ(run.trainer().rows_used(), lists * kMostRowsPerCentroid);
+  const Routing routing = run.trainer().TakeRouting();
+  std::vector<float> found;
+  for (float centroid : routing.centroids) found.push_back(centroid + routing.mean[0]);
+  std::sort(found.begin(), found.end());
+  EXPECT_EQ(found, (std::vector<float>{0, 100, 200, 300}));
+}
+
+TEST(Training, SummaryOfASample) {
+  SampleSummary summary(2);
+  for (const std::vector<float>& row : {std::vector<float>{1, -5}, {3, -7}, {-2, -6}}) summary.Add(row.data());
+  EXPECT_EQ(summary.rows, 3u);
+  EXPECT_EQ(summary.sums, (std::vector<double>{2, -18}));
+  EXPECT_EQ(summary.least, (std::vector<float>{-2, -7}));
+  EXPECT_EQ(summary.greatest, (std::vector<float>{3, -5}));
 }
 
 TEST(Training, SameSampleSameRouting) {
   Random random(41);
   const std::vector<float> sample = UniformVector(random, 128 * 8000);
-  for (int threads : {1, 2}) {
-    Routing first;
-    Routing second;
-    ASSERT_OK(Train(Options(128, 63, threads), sample, &first));
-    ASSERT_OK(Train(Options(128, 63, threads), sample, &second));
-    EXPECT_TRUE(first.Encode() == second.Encode()) << threads;
+  for (uint32_t lists : {63u, 200u}) {
+    for (int threads : {1, 2}) {
+      Routing first;
+      Routing second;
+      ASSERT_OK(Train(Options(128, lists, threads), sample, &first));
+      ASSERT_OK(Train(Options(128, lists, threads), sample, &second));
+      EXPECT_TRUE(first.Encode() == second.Encode()) << lists << " lists, " << threads << " threads";
+    }
   }
 }
 
@@ -307,7 +391,8 @@ uint64_t BlockedBy(const std::string& task) {
 volatile sig_atomic_t signals_handled = 0;
 void HandleSignal(int) { signals_handled = signals_handled + 1; }
 
-class TrainingThreadsTest : public testing::Test {
+// With 63 lists the threads are Faiss's, in one k-means; with 100 each trains groups of its own.
+class TrainingThreadsTest : public testing::TestWithParam<uint32_t> {
  protected:
   void SetUp() override {
     signals_handled = 0;
@@ -318,33 +403,37 @@ class TrainingThreadsTest : public testing::Test {
     on_interrupt_check = nullptr;
   }
 
-  // So much work that it is worth two threads, in one step.
-  static Trainer TwoThreads() {
+  // So much work that it is worth two threads; about to train lists.
+  static TrainingRun TwoThreads() {
     Random random(45);
-    TrainingOptions options = Options(128, 63, 2);
+    TrainingOptions options = Options(128, GetParam(), 2);
     options.interrupted = CheckInterrupt;
-    return Trainer(options, UniformVector(random, 128 * 8000));
+    TrainingRun run(options, UniformVector(random, 128 * 8000));
+    const auto ask = std::exchange(on_interrupt_check, [] { return false; });
+    for (bool done = false; run.trainer().pass() != Trainer::Pass::kLists;) EXPECT_OK(run.Step(&done));
+    on_interrupt_check = ask;
+    return run;
   }
 
   void (*old_handler_)(int) = nullptr;
 };
 
-TEST_F(TrainingThreadsTest, ThreadsLiveOnlyWithinAStep) {
+TEST_P(TrainingThreadsTest, ThreadsLiveOnlyWithinAStep) {
   size_t most = 0;
   on_interrupt_check = [&] {
     most = std::max(most, Tasks().size());
     return false;
   };
-  Trainer trainer = TwoThreads();
+  TrainingRun run = TwoThreads();
   for (bool done = false; !done;) {
-    ASSERT_OK(trainer.Step(&done));
+    ASSERT_OK(run.Step(&done));
     EXPECT_EQ(Tasks().size(), 1u);
     EXPECT_EQ(omp_get_max_threads(), 1);
   }
   EXPECT_GT(most, 1u) << "there was nothing to see";
 }
 
-TEST_F(TrainingThreadsTest, ThreadsBlockEverySignal) {
+TEST_P(TrainingThreadsTest, ThreadsBlockEverySignal) {
   const std::set<std::string> before = Tasks();
   size_t seen = 0;
   on_interrupt_check = [&] {
@@ -357,13 +446,13 @@ TEST_F(TrainingThreadsTest, ThreadsBlockEverySignal) {
     }
     return seen > 20;
   };
-  Trainer trainer = TwoThreads();
+  TrainingRun run = TwoThreads();
   bool done = false;
-  while (!done && trainer.Step(&done).ok()) continue;
+  while (!done && run.Step(&done).ok()) continue;
   EXPECT_GT(seen, 0u);
 }
 
-TEST_F(TrainingThreadsTest, SignalMaskIsRestored) {
+TEST_P(TrainingThreadsTest, SignalMaskIsRestored) {
   sigset_t mine;
   sigset_t original;
   sigemptyset(&mine);
@@ -371,13 +460,13 @@ TEST_F(TrainingThreadsTest, SignalMaskIsRestored) {
   pthread_sigmask(SIG_SETMASK, &mine, &original);
   sigset_t before;
   pthread_sigmask(SIG_SETMASK, nullptr, &before);
-  for (int cancel_after : {1000000, 3}) {
+  for (int cancel_after : {1000000, 1}) {
     int left = cancel_after;
     on_interrupt_check = [&left] { return --left < 0; };
-    Trainer trainer = TwoThreads();
+    TrainingRun run = TwoThreads();
     bool done = false;
-    const Status status = trainer.Step(&done);
-    EXPECT_EQ(status.code(), cancel_after == 3 ? StatusCode::kCancelled : StatusCode::kOk);
+    const Status status = run.Step(&done);
+    EXPECT_EQ(status.code(), cancel_after == 1 ? StatusCode::kCancelled : StatusCode::kOk);
     sigset_t after;
     pthread_sigmask(SIG_SETMASK, nullptr, &after);
     for (int signal = 1; signal < 32; ++signal)
@@ -387,7 +476,7 @@ TEST_F(TrainingThreadsTest, SignalMaskIsRestored) {
 }
 
 // A backend's handlers set the flags that the callback looks at, so they must run before it is asked.
-TEST_F(TrainingThreadsTest, HandlersRunBetweenChecks) {
+TEST_P(TrainingThreadsTest, HandlersRunBetweenChecks) {
   int checks = 0;
   std::vector<int> handled;
   on_interrupt_check = [&] {
@@ -395,41 +484,41 @@ TEST_F(TrainingThreadsTest, HandlersRunBetweenChecks) {
     if (++checks == 2) raise(SIGUSR1);
     return checks >= 5;
   };
-  Trainer trainer = TwoThreads();
+  TrainingRun run = TwoThreads();
   bool done = false;
-  while (!done && trainer.Step(&done).ok()) continue;
+  while (!done && run.Step(&done).ok()) continue;
   ASSERT_GE(handled.size(), 5u);
   handled.resize(5);
   EXPECT_EQ(handled, (std::vector<int>{0, 0, 1, 1, 1}));
 }
 
-TEST_F(TrainingThreadsTest, Cancel) {
-  int left = 3;
+TEST_P(TrainingThreadsTest, Cancel) {
+  int left = 1;
   on_interrupt_check = [&] { return --left < 0; };
-  Trainer trainer = TwoThreads();
+  TrainingRun run = TwoThreads();
   bool done = false;
-  EXPECT_TRUE(Fails(trainer.Step(&done), StatusCode::kCancelled, {"cancelled"}));
+  EXPECT_TRUE(Fails(run.Step(&done), StatusCode::kCancelled, {"cancelled"}));
   EXPECT_FALSE(done);
   EXPECT_EQ(Tasks().size(), 1u);
 }
 
-TEST_F(TrainingThreadsTest, CancelInALaterStep) {
+TEST_P(TrainingThreadsTest, CancelInALaterStep) {
   bool now = false;
   on_interrupt_check = [&] { return now; };
   Random random(46);
-  TrainingOptions options = Options(16, 100);
+  TrainingOptions options = Options(16, GetParam());
   options.interrupted = CheckInterrupt;
-  Trainer trainer(options, UniformVector(random, 16 * 2000));
+  TrainingRun run(options, UniformVector(random, 16 * 2000));
   bool done = false;
-  ASSERT_OK(trainer.Step(&done));
-  ASSERT_OK(trainer.Step(&done));
+  ASSERT_OK(run.Step(&done));
+  ASSERT_OK(run.Step(&done));
   now = true;
-  EXPECT_TRUE(Fails(trainer.Step(&done), StatusCode::kCancelled));
+  EXPECT_TRUE(Fails(run.Step(&done), StatusCode::kCancelled));
   EXPECT_EQ(Tasks().size(), 1u);
 }
 
 // A cancel must not wait. In processor time, for this machine may have other things to do.
-TEST_F(TrainingThreadsTest, ChecksComeOften) {
+TEST_P(TrainingThreadsTest, ChecksComeOften) {
   std::clock_t last = std::clock();
   std::clock_t longest = 0;
   on_interrupt_check = [&] {
@@ -438,13 +527,15 @@ TEST_F(TrainingThreadsTest, ChecksComeOften) {
     return false;
   };
   Random random(47);
-  TrainingOptions options = Options(256, 64);
+  TrainingOptions options = Options(256, GetParam());
   options.interrupted = CheckInterrupt;
-  Trainer trainer(options, UniformVector(random, 256 * 20000));
-  for (bool done = false; !done;) ASSERT_OK(trainer.Step(&done));
+  TrainingRun run(options, UniformVector(random, 256 * 20000));
+  for (bool done = false; !done;) ASSERT_OK(run.Step(&done));
   // Some 20 ms are meant; sanitizers get more.
   EXPECT_LT(static_cast<double>(longest) / CLOCKS_PER_SEC, 0.5);
 }
+
+INSTANTIATE_TEST_SUITE_P(Lists, TrainingThreadsTest, testing::Values(63, 100));
 
 }  // namespace
 }  // namespace ivfremote

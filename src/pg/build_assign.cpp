@@ -1,0 +1,287 @@
+#include "pg/build_assign.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "pg/build_parallel.h"
+#include "pg/compat.h"
+#include "pg/pending.h"
+#include "pg/probes.h"
+#include "pg/stream.h"
+
+extern "C" {
+#include "access/parallel.h"
+#include "catalog/pg_operator_d.h"
+#include "executor/tuptable.h"
+}
+
+namespace ivfremote {
+namespace {
+
+// Rows compared with all queries of the calibration between two looks for interrupts.
+constexpr size_t kComparedRows = 256;
+constexpr int kSortColumns = 3;
+
+// Of the memory of both sorts that of TIDs gets this share.
+constexpr int kTidShare = 8;
+
+TupleDesc SortDescriptor() {
+  TupleDesc descriptor = CreateTemplateTupleDesc(kSortColumns);
+  TupleDescInitEntry(descriptor, 1, "list", INT4OID, -1, 0);
+  TupleDescInitEntry(descriptor, 2, "tid", INT8OID, -1, 0);
+  TupleDescInitEntry(descriptor, 3, "row", BYTEAOID, -1, 0);
+  return descriptor;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// A batch: rows in table order -> (list, tid, row) in the sort, and the calibration.
+
+void EncodeRows(Participant* participant, const uint32_t* lists) {
+  const Build* build = participant->build;
+  const size_t d = build->dimensions;
+  const size_t row_bytes = build->format.RowBytes();
+  CallCore([&] {
+    for (size_t i = 0; i < participant->filled; ++i)
+      (*build->coder)
+          ->Encode(participant->rows + i * d, &(*build->routing)->centroids[lists[i] * d],
+                   participant->codes + i * row_bytes);
+    return Status::Ok();
+  });
+  CHECK_FOR_INTERRUPTS();
+}
+
+// Hands the batch's rows to the sort, with their codes; all, or those for which `lists` differs from `but_lists`.
+void PutRows(Participant* participant, const uint32_t* lists, const uint32_t* but_lists) {
+  const Build* build = participant->build;
+  const size_t row_bytes = build->format.RowBytes();
+  MemoryContext old = MemoryContextSwitchTo(build->row_context);
+  auto* row = static_cast<bytea*>(palloc(VARHDRSZ + row_bytes));
+  SET_VARSIZE(row, VARHDRSZ + row_bytes);
+  TupleTableSlot* slot = participant->slot;
+  for (size_t i = 0; i < participant->filled; ++i) {
+    if (but_lists != nullptr && lists[i] == but_lists[i]) continue;
+    std::memcpy(VARDATA(row), participant->codes + i * row_bytes, row_bytes);
+    ExecClearTuple(slot);
+    slot->tts_values[0] = Int32GetDatum(static_cast<int32>(lists[i]));
+    slot->tts_values[1] = Int64GetDatum(PackTid(participant->tids[i]));
+    slot->tts_values[2] = PointerGetDatum(row);
+    std::fill_n(slot->tts_isnull, kSortColumns, false);
+    ExecStoreVirtualTuple(slot);
+    tuplesort_puttupleslot(participant->sorts.rows, slot);
+  }
+  ExecClearTuple(slot);
+  MemoryContextSwitchTo(old);
+  MemoryContextReset(build->row_context);
+}
+
+void CompareRows(Participant* participant) {
+  const Build* build = participant->build;
+  const size_t row_bytes = build->format.RowBytes();
+  for (size_t first = 0; first < participant->filled; first += kComparedRows) {
+    CHECK_FOR_INTERRUPTS();
+    CallCore([&] {
+      (*build->calibration)
+          ->Add(participant->routed + first * build->dimensions, std::min(kComparedRows, participant->filled - first),
+                participant->lists + first, build->spill ? participant->second_lists + first : nullptr,
+                participant->tids + first, participant->codes + first * row_bytes);
+      return Status::Ok();
+    });
+  }
+}
+
+void AssignBatch(Participant* participant) {
+  Build* build = participant->build;
+  CallCore([&] {
+    Assigner& assigner = **participant->assigner;
+    if (build->spill)
+      assigner.AssignTwo(participant->routed, participant->filled, participant->lists, participant->second_lists);
+    else
+      assigner.Assign(participant->routed, participant->filled, participant->lists);
+    return Status::Ok();
+  });
+  CHECK_FOR_INTERRUPTS();
+  EncodeRows(participant, participant->lists);
+  PutRows(participant, participant->lists, nullptr);
+  CompareRows(participant);
+  if (build->spill) {
+    EncodeRows(participant, participant->second_lists);
+    PutRows(participant, participant->second_lists, participant->lists);
+  }
+  for (size_t i = 0; i < participant->filled; ++i)
+    tuplesort_putdatum(participant->sorts.tids, Int64GetDatum(PackTid(participant->tids[i])), false);
+  build->indexed_rows += static_cast<double>(participant->filled);
+  const uint64 done = pg_atomic_add_fetch_u64(participant->rows_done, static_cast<int64>(participant->filled));
+  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(done));
+  participant->filled = 0;
+}
+
+void AssignRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
+  auto* participant = static_cast<Participant*>(argument);
+  Build* build = participant->build;
+  MemoryContext old = MemoryContextSwitchTo(build->row_context);
+  Vector vector;
+  if (BuildVector(build, values, isnull, alive, &vector)) {
+    const size_t d = build->dimensions;
+    std::memcpy(participant->rows + participant->filled * d, vector.values, d * sizeof(float));
+    CallCore([&] {
+      ToRoutingSpace(build->metric, vector.values, d, participant->routed + participant->filled * d);
+      return Status::Ok();
+    });
+    participant->tids[participant->filled++] = TidOf(tid);
+    if (participant->filled == participant->capacity) AssignBatch(participant);
+  }
+  MemoryContextSwitchTo(old);
+  MemoryContextReset(build->row_context);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The tid map: sorted TIDs -> pages.
+
+struct TidMapWriter {
+  Held<TidMapBuilder>* builder;
+  TreeWriter tree;
+  std::byte* page;  // [kPayloadBytes]
+};
+
+void WriteTidMapPage(TidMapWriter* writer) {
+  uint32_t first_block = 0;
+  uint32_t entries = 0;
+  CallCore([&] {
+    const TidMapBuilder::Page page = (*writer->builder)->TakePage();
+    std::memcpy(writer->page, page.payload.data(), kPayloadBytes);
+    first_block = page.first_block;
+    entries = page.entries;
+    return Status::Ok();
+  });
+  TreeWriterAddLeaf(&writer->tree, PageKind::kTidMap, first_block, entries, {writer->page, kPayloadBytes});
+}
+
+StreamRef WriteTidMap(const Build* build, Tuplesortstate* tids) {
+  TidMapWriter writer;
+  writer.builder = Hold<TidMapBuilder>(build->context, [] { return new TidMapBuilder(); });
+  TreeWriterInit(&writer.tree, build->index, build->segment_id);
+  writer.page = static_cast<std::byte*>(palloc(kPayloadBytes));
+  Datum packed;
+  bool isnull;
+  while (IVFREMOTE_GET_DATUM(tids, &packed, &isnull)) {
+    CHECK_FOR_INTERRUPTS();
+    bool page_full = false;
+    CallCore([&] { return (*writer.builder)->Add(UnpackTid(DatumGetInt64(packed)), &page_full); });
+    if (page_full) WriteTidMapPage(&writer);
+  }
+  for (bool more = true; more;) {
+    CallCore([&] {
+      more = (*writer.builder)->Finish();
+      return Status::Ok();
+    });
+    if (more) WriteTidMapPage(&writer);
+  }
+  Drop(writer.builder);
+  pfree(writer.page);
+  return TreeWriterFinish(&writer.tree, writer.tree.leaves);
+}
+
+}  // namespace
+
+int SortKilobytes(int participants) { return maintenance_work_mem / 2 / participants; }
+
+RowSorts StartSorts(int kilobytes, SortCoordinate rows, SortCoordinate tids) {
+  AttrNumber columns[] = {1, 2};
+  Oid operators[] = {Int4LessOperator, Int8LessOperator};
+  Oid collations[] = {InvalidOid, InvalidOid};
+  bool nulls_first[] = {false, false};
+  const int tid_kilobytes = kilobytes / kTidShare;
+  RowSorts sorts;
+  sorts.descriptor = SortDescriptor();
+  sorts.rows = tuplesort_begin_heap(sorts.descriptor, 2, columns, operators, collations, nulls_first,
+                                    kilobytes - tid_kilobytes, rows, TUPLESORT_NONE);
+  sorts.tids =
+      tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid, false, tid_kilobytes, tids, TUPLESORT_NONE);
+  return sorts;
+}
+
+void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid>* tids) {
+  const Routing* routing = build->routing->object;
+  build->coder = Hold<RowCoder>(build->context, [&] {
+    return new RowCoder(build->metric, build->format, build->rotation_seed, routing->mean.data());
+  });
+  CalibrationOptions options;
+  options.metric = build->metric;
+  options.format = build->format;
+  options.rotation_seed = build->rotation_seed;
+  options.epsilon = DefaultEpsilon(build->format.bits);
+  build->calibration = Hold<Calibration>(build->context, [&] {
+    return new Calibration(options, routing, std::move(*queries), std::move(*tids));
+  });
+}
+
+Participant* StartParticipant(Build* build, const RowSorts& sorts, pg_atomic_uint64* rows_done) {
+  auto* participant = static_cast<Participant*>(palloc0(sizeof(Participant)));
+  participant->build = build;
+  participant->assigner =
+      Hold<Assigner>(build->context, [&] { return new Assigner(build->routing->object); });
+  participant->sorts = sorts;
+  participant->rows_done = rows_done;
+  participant->slot = MakeSingleTupleTableSlot(sorts.descriptor, &TTSOpsVirtual);
+  const size_t capacity = (*participant->assigner)->batch_rows();
+  const size_t row_bytes = build->dimensions * sizeof(float);
+  participant->capacity = capacity;
+  participant->rows = static_cast<float*>(palloc(capacity * row_bytes));
+  participant->routed = static_cast<float*>(palloc(capacity * row_bytes));
+  participant->tids = static_cast<Tid*>(palloc(capacity * sizeof(Tid)));
+  participant->lists = static_cast<uint32_t*>(palloc(capacity * sizeof(uint32_t)));
+  if (build->spill) participant->second_lists = static_cast<uint32_t*>(palloc(capacity * sizeof(uint32_t)));
+  participant->codes = static_cast<std::byte*>(palloc(capacity * build->format.RowBytes()));
+  return participant;
+}
+
+void AssignScannedRows(Participant* participant, TableScanDesc scan) {
+  Build* build = participant->build;
+  build->heap_rows += table_index_build_scan(build->heap, build->index, build->info, true, !IsParallelWorker(), AssignRow,
+                                             participant, scan);
+  if (participant->filled > 0) AssignBatch(participant);
+}
+
+Held<Assigner>* EndParticipant(Participant* participant) {
+  ExecDropSingleTupleTableSlot(participant->slot);
+  pfree(participant->rows);
+  pfree(participant->routed);
+  pfree(participant->tids);
+  pfree(participant->lists);
+  if (participant->second_lists != nullptr) pfree(participant->second_lists);
+  pfree(participant->codes);
+  return participant->assigner;
+}
+
+AssignedRows AssignRows(Build* build) {
+  BuildWorkers* workers = StartBuildWorkers(build);
+  RowSorts sorts;
+  Held<Assigner>* assigner;
+  if (workers == nullptr) {
+    pg_atomic_uint64 rows_done;
+    pg_atomic_init_u64(&rows_done, 0);
+    sorts = StartSorts(SortKilobytes(1), nullptr, nullptr);
+    Participant* participant = StartParticipant(build, sorts, &rows_done);
+    AssignScannedRows(participant, nullptr);
+    assigner = EndParticipant(participant);
+  } else {
+    assigner = AssignWithWorkers(workers, &sorts);
+  }
+  tuplesort_performsort(sorts.tids);
+  build->segment.tid_map = WriteTidMap(build, sorts.tids);
+  tuplesort_end(sorts.tids);
+  CallCore([&] {
+    (*build->routing)->radii = (*assigner)->Radii();
+    return Status::Ok();
+  });
+  Drop(assigner);
+  tuplesort_performsort(sorts.rows);
+  return {sorts.descriptor, sorts.rows, workers};
+}
+
+void EndAssignedRows(AssignedRows* rows) {
+  tuplesort_end(rows->sort);
+  if (rows->workers != nullptr) EndBuildWorkers(rows->workers);
+}
+
+}  // namespace ivfremote

@@ -1,0 +1,201 @@
+#include "pg/server_upload.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "pg/build.h"
+#include "pg/incarnation.h"
+#include "pg/server.h"
+#include "pg/settings.h"
+
+namespace ivfremote {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// The longest the core works or waits before we look for interrupts.
+constexpr milliseconds kStep{100};
+// How long requests fail before the user is told.
+constexpr seconds kQuietTime{10};
+
+constexpr double kMegabyte = 1024 * 1024;
+
+}  // namespace
+
+struct ServerUpload {
+  Relation index;
+  const char* server;
+  Held<ObjectStore>* store;
+  Held<SegmentUpload>* upload;  // null while the server is only being checked
+  uint64_t expected_bytes;
+  bool warned;  // of the trouble there is
+};
+
+namespace {
+
+// How the store does, in plain data.
+struct Look {
+  int failures;
+  Clock::time_point since;
+  bool denied;
+  bool awaits_credentials;
+  char last[256];
+};
+
+void LookAt(const ObjectStore* store, Look* look) {
+  const StoreTrouble trouble = store->Trouble();
+  look->failures = trouble.failures;
+  look->since = trouble.since;
+  look->denied = trouble.denied;
+  look->awaits_credentials = store->AwaitsCredentials();
+  strlcpy(look->last, trouble.last.c_str(), sizeof look->last);
+}
+
+const char* OwnerName(const ServerUpload* state) { return GetUserNameFromId(state->index->rd_rel->relowner, false); }
+
+// Of failed builds: what to do, or nothing.
+const char* WriteHint(const ServerUpload* state, const CoreError& error) {
+  switch (error.code) {
+    case StatusCode::kUnavailable:
+    case StatusCode::kTimeout:
+      return psprintf("Check the server with SELECT * FROM ivfremote_check_server(%s), then run the statement again%s.",
+                      quote_literal_cstr(state->server),
+                      state->upload == nullptr ? "" : "; nothing refers to what was stored");
+    case StatusCode::kDenied:
+      if (std::strstr(error.message, "RequestTimeTooSkewed") != nullptr) return "Set the clock of this machine.";
+      // Else a file system's refusal.
+      if (std::strstr(error.message, "HTTP ") == nullptr) return nullptr;
+      return psprintf("Use ALTER USER MAPPING FOR %s SERVER %s OPTIONS (SET ...), then run the statement again.",
+                      quote_identifier(OwnerName(state)), quote_identifier(state->server));
+    case StatusCode::kNoSpace:
+      return "Free space in the store, then run the statement again.";
+    default:
+      return nullptr;
+  }
+}
+
+[[noreturn]] void ThrowWriteError(const ServerUpload* state, const CoreError& error) {
+  CHECK_FOR_INTERRUPTS();
+  const char* progress = "The build had not begun";
+  if (state->upload != nullptr) {
+    const uint64_t stored = (*state->upload)->BytesStored();
+    progress = psprintf("%.1f of about %.1f MB had been stored", static_cast<double>(stored) / kMegabyte,
+                        static_cast<double>(std::max(stored, state->expected_bytes)) / kMegabyte);
+  }
+  const char* hint = WriteHint(state, error);
+  ereport(ERROR, (errcode(error.sqlstate),
+                  errmsg("could not write index \"%s\" to server \"%s\"", RelationGetRelationName(state->index),
+                         state->server),
+                  errdetail("%s; last: %s.", progress, error.message),
+                  hint == nullptr ? 0 : errhint("%s", hint)));
+  pg_unreachable();
+}
+
+void WarnOfTrouble(ServerUpload* state, const Look& look) {
+  if (look.failures == 0) state->warned = false;
+  const auto lasting = Clock::now() - look.since;
+  if (look.failures == 0 || state->warned || lasting < kQuietTime) return;
+  state->warned = true;
+  const long lasting_s = static_cast<long>(std::chrono::duration_cast<seconds>(lasting).count());
+  char* patience = settings.write_timeout_ms == 0
+                       ? pstrdup("until the statement is cancelled")
+                       : psprintf("until a request has failed for ivfremote.write_timeout (%d s)",
+                                  (settings.write_timeout_ms + 999) / 1000);
+  ereport(WARNING, (look.denied ? errmsg("server \"%s\" refuses the user mapping of role \"%s\", else of PUBLIC",
+                                         state->server, OwnerName(state))
+                                : errmsg("server \"%s\" is not answering", state->server),
+                    errdetail("%d attempts have failed in %ld s; last: %s.", look.failures, lasting_s, look.last),
+                    errhint("The build of index \"%s\" goes on trying %s.", RelationGetRelationName(state->index),
+                            patience)));
+  pfree(patience);
+}
+
+// Waits, interruptibly, until `step` (which sets its second argument) says it is done.
+template <typename Step>
+void StepUntilDone(ServerUpload* state, Step step) {
+  const ObjectStore* store = state->store->object;
+  for (bool done = false; !done;) {
+    Look look{};
+    const CoreError error = RunCore([&] {
+      Status status = step(Clock::now() + kStep, &done);
+      LookAt(store, &look);
+      return status;
+    });
+    if (error.sqlstate != 0) ThrowWriteError(state, error);
+    CHECK_FOR_INTERRUPTS();
+    if (look.awaits_credentials)
+      RefreshCredentials(state->server, state->index->rd_rel->relowner, state->store->object);
+    WarnOfTrouble(state, look);
+    if (state->upload != nullptr) ReportBytesWritten((*state->upload)->BytesStored(), state->expected_bytes);
+  }
+}
+
+// The read of an object that is not there.
+struct Probe {
+  std::unique_ptr<RangeWave> wave;
+  std::vector<RangeCompletion> completions;
+};
+
+Status StepProbe(Probe* probe, Clock::time_point deadline, bool* done) {
+  IVFREMOTE_RETURN_IF_ERROR(probe->wave->Step(deadline, &probe->completions));
+  if (probe->completions.empty()) return Status::Ok();
+  *done = true;
+  const Status& status = probe->completions[0].status;
+  // Who may not list a bucket is not told that an object is missing.
+  const bool answered = status.code() == StatusCode::kNotFound ||
+                        (status.code() == StatusCode::kDenied && status.message().find("AccessDenied") != std::string::npos);
+  return answered ? Status::Ok() : status;
+}
+
+ServerUpload* OpenServer(Relation index, const char* server) {
+  auto* state = static_cast<ServerUpload*>(palloc0(sizeof(ServerUpload)));
+  state->index = index;
+  state->server = server;
+  state->store = OpenPatientStore(server, index->rd_rel->relowner);
+  return state;
+}
+
+}  // namespace
+
+void CheckServerAnswers(Relation index, const char* server) {
+  const Uuid incarnation = GetIncarnation();
+  ServerUpload* state = OpenServer(index, server);
+  ObjectStore* store = state->store->object;
+  Held<Probe>* held = Hold<Probe>(CurrentMemoryContext, [] { return new Probe(); });
+  Probe* probe = held->object;
+  CallCore([&] { return store->GetRanges({{FormatIncarnation(incarnation) + "/check/none", 0, 1}}, 1, &probe->wave); });
+  StepUntilDone(state, [probe](Clock::time_point deadline, bool* done) { return StepProbe(probe, deadline, done); });
+  Drop(held);
+  Drop(state->store);
+}
+
+ServerUpload* StartUpload(Relation index, const char* server, const SegmentName& name, uint64_t part_bytes,
+                          uint64_t expected_bytes) {
+  ServerUpload* state = OpenServer(index, server);
+  state->expected_bytes = expected_bytes;
+  state->upload = Hold<SegmentUpload>(CurrentMemoryContext, [&] {
+    return new SegmentUpload(state->store->object, name, part_bytes);
+  });
+  return state;
+}
+
+void UploadOutput(ServerUpload* state, SegmentWriter* writer) {
+  SegmentUpload* upload = state->upload->object;
+  CallCore([&] {
+    upload->Add(writer->TakeOutput());
+    return Status::Ok();
+  });
+  StepUntilDone(state, [upload](Clock::time_point deadline, bool* done) { return upload->Step(deadline, done); });
+}
+
+void FinishUpload(ServerUpload* state, uint64_t bytes) {
+  state->expected_bytes = bytes;
+  SegmentUpload* upload = state->upload->object;
+  StepUntilDone(state, [upload](Clock::time_point deadline, bool* done) { return upload->Finish(deadline, done); });
+  ReportNotice(state->server, state->store->object);
+  Drop(state->upload);
+  Drop(state->store);
+}
+
+}  // namespace ivfremote
