@@ -2,7 +2,7 @@
 # Installs what is missing, builds, runs every kind of test on a private server. Called by `make check` and CI; the last line
 # is `N passed, N failed, N skipped`. From the environment (or make's command line):
 #   TESTS="unit regress"   only these kinds: exports unit sanitize fuzz regress isolation tap
-#   FUZZ_SECONDS=5         for each fuzz target
+#   FUZZ_SECONDS=30        for each fuzz target; two run at a time
 #   LONG=1                 longer limits, and what tests do for it themselves
 #   KEEP=1                 keep the work directory (logs, cluster, results)
 #   PG_CONFIG=...          test with this server
@@ -13,7 +13,7 @@ unset MAKEFLAGS MAKELEVEL
 # shellcheck source=test/lib/private_server.sh
 . test/lib/private_server.sh
 
-FUZZ_SECONDS=${FUZZ_SECONDS:-5}
+FUZZ_SECONDS=${FUZZ_SECONDS:-30}
 export LONG=${LONG:-}
 limit_s=${LONG:+7200}
 limit_s=${limit_s:-600}
@@ -140,15 +140,19 @@ run_gtest() {
 
 run_fuzz() {
     cmake_build fuzz -DCMAKE_CXX_COMPILER=clang++ -DIVFREMOTE_FUZZERS=ON || return
-    local source name corpora
+    local source name names=() running=()
     for source in test/fuzz/*_fuzz.cpp; do
         [ -e "$source" ] || return
         name=$(basename "$source" .cpp)
-        corpora=("build/fuzz/corpus/$name")
-        mkdir -p "${corpora[0]}"
-        [ ! -d "test/fuzz/corpus/$name" ] || corpora+=("test/fuzz/corpus/$name")
-        if "build/fuzz/$name" -max_total_time="$FUZZ_SECONDS" -timeout=20 -rss_limit_mb=2048 \
-            -artifact_prefix="build/fuzz/$name-" "${corpora[@]}" >"build/fuzz/$name.log" 2>&1 </dev/null; then
+        names+=("$name")
+        fuzz "$name" &
+        running+=($!)
+        # All take the same time.
+        [ ${#running[@]} -lt 2 ] || { wait "${running[0]}"; running=("${running[@]:1}"); }
+    done
+    wait "${running[@]}"
+    for name in "${names[@]}"; do
+        if [ "$(cat "build/fuzz/$name.status")" = 0 ]; then
             passed=$((passed + 1))
             echo "$name: $(tail -n 1 "build/fuzz/$name.log")"
         else
@@ -156,6 +160,21 @@ run_fuzz() {
             fail "$name"
         fi
     done
+}
+
+# Goes on from the corpus of earlier runs, and from golden files.
+fuzz() {
+    local name=$1 corpus=build/fuzz/corpus/$1 file status=0
+    rm -f "build/fuzz/$name.status"
+    mkdir -p "$corpus"
+    case $name in
+        index_fuzz) cp test/golden/indexes/*.index "$corpus" ;;
+        # The first byte chooses what is fuzzed: whole segments.
+        segment_fuzz) for file in test/golden/segments/*.seg; do { printf '\3' && cat "$file"; } >"$corpus/$(basename "$file")"; done ;;
+    esac
+    "build/fuzz/$name" -max_total_time="$FUZZ_SECONDS" -timeout=20 -rss_limit_mb=2048 \
+        -artifact_prefix="build/fuzz/$name-" "$corpus" >"build/fuzz/$name.log" 2>&1 </dev/null || status=$?
+    echo "$status" >"build/fuzz/$name.status"
 }
 
 run_regress() {

@@ -34,9 +34,9 @@ SegmentContents ReadSegment(const std::string& path) {
   Check(DecodeSegmentTrailer(segment.last(SegmentTrailer::kBytes), bytes.size(), &trailer), path);
 
   SegmentContents contents;
-  const Bytes routing = segment.subspan(trailer.routing_offset, trailer.routing_bytes);
-  const Bytes directory_bytes = segment.subspan(trailer.directory_offset, trailer.directory_bytes);
-  if (Crc32c(routing) != trailer.routing_crc || Crc32c(directory_bytes) != trailer.directory_crc)
+  const Bytes routing = segment.subspan(trailer.routing.offset, trailer.routing.bytes);
+  const Bytes directory_bytes = segment.subspan(trailer.directory.offset, trailer.directory.bytes);
+  if (Crc32c(routing) != trailer.routing.crc || Crc32c(directory_bytes) != trailer.directory.crc)
     throw std::runtime_error(path + ": checksum mismatch");
   Check(DecodeRouting(routing, &contents.routing), path);
   Directory directory;

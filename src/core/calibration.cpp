@@ -287,7 +287,7 @@ double Calibration::MeasureBoundLoss() const {
   for (size_t i = 0; i < queries_.size(); ++i) {
     const Query& query = queries_[i];
     if (query.nearest.size() < kLossNeighbours) continue;
-    QueryCoder coder(options_.metric, &raw_[i * d], d, options_.rotation_seed, mean);
+    QueryCoder coder(options_.metric, options_.format, &raw_[i * d], options_.rotation_seed, mean);
     const double limit = NearestOf(i, kLossNeighbours).limit;
     for (const CodedNeighbour& neighbour : query.nearest) {
       scorer.SetQuery(coder.Residual(&routing_->centroids[size_t{neighbour.list} * d], y.data()));

@@ -74,7 +74,8 @@ HWY_INLINE float BestScale(const float* HWY_RESTRICT u, size_t n, uint32_t bits,
     auto square0 = product0;
     auto square1 = product0;
     for (size_t k = 0; k < n; k += hn::Lanes(d)) {
-      const auto v = hn::LoadU(d, u + k);
+      // Where n is no multiple of 16, the last of 16 lanes are zeros.
+      const auto v = k + hn::Lanes(d) <= n ? hn::LoadU(d, u + k) : hn::MaskedLoad(hn::FirstN(d, n - k), d, u + k);
       const auto w0 = hn::Mul(v, scale0);
       const auto w1 = hn::Mul(v, scale1);
       const auto h0 = HalfInteger(d, w0, levels);
@@ -86,7 +87,9 @@ HWY_INLINE float BestScale(const float* HWY_RESTRICT u, size_t n, uint32_t bits,
     }
     // <h, t u>, which never overflows, over t |h|.
     const double products[2] = {hn::GetLane(hn::SumOfLanes(d, product0)), hn::GetLane(hn::SumOfLanes(d, product1))};
-    const double squares[2] = {hn::GetLane(hn::SumOfLanes(d, square0)), hn::GetLane(hn::SumOfLanes(d, square1))};
+    const double zeros = static_cast<double>(AlignUp(n, hn::Lanes(d)) - n);  // of h = 1/2
+    const double squares[2] = {hn::GetLane(hn::SumOfLanes(d, square0)) - zeros / 4,
+                               hn::GetLane(hn::SumOfLanes(d, square1)) - zeros / 4};
     for (size_t j = 0; j < 2; ++j) {
       const double similarity = products[j] / (relative[j] * std::sqrt(squares[j]));
       if (similarity > best_similarity) {
@@ -98,9 +101,13 @@ HWY_INLINE float BestScale(const float* HWY_RESTRICT u, size_t n, uint32_t bits,
   return best_scale;
 }
 
-// Writes the codes of 16 dimensions as code.h lays them out.
+// Dimensions that are packed together.
 template <uint32_t kBits>
-HWY_INLINE void PackSixteen(const uint16_t* HWY_RESTRICT codes, std::byte* HWY_RESTRICT out) {
+constexpr size_t kPack = kBits >= 4 ? 8 : 16;
+
+// Writes the codes of kPack dimensions as code.h lays them out.
+template <uint32_t kBits>
+HWY_INLINE void Pack(const uint16_t* HWY_RESTRICT codes, std::byte* HWY_RESTRICT out) {
   const auto* bytes = reinterpret_cast<const std::byte*>(codes);
   if constexpr (kBits == 1) {
     uint32_t packed = 0;
@@ -110,7 +117,7 @@ HWY_INLINE void PackSixteen(const uint16_t* HWY_RESTRICT codes, std::byte* HWY_R
     }
     Store(out, static_cast<uint16_t>(packed));
   } else {
-    for (uint32_t word = 0; word < kBits / 2; ++word) {
+    for (uint32_t word = 0; word < kPack<kBits> * kBits / 32; ++word) {
       uint32_t packed = 0;
       for (uint32_t k = 0; k < 16 / kBits; ++k)
         packed |= Load<uint32_t>(bytes + 4 * (word * (16 / kBits) + k)) << kBits * k;
@@ -131,9 +138,9 @@ HWY_INLINE void Quantize(const float* HWY_RESTRICT u, size_t n, float scale, std
   const auto factor = hn::Set(df, scale);
   auto products = hn::Zero(d);
   auto squares = products;
-  for (size_t i = 0; i < n; i += 16) {
-    uint16_t codes[16];
-    for (size_t j = 0; j < 16; j += hn::Lanes(d)) {
+  for (size_t i = 0; i < n; i += kPack<kBits>) {
+    uint16_t codes[kPack<kBits>];
+    for (size_t j = 0; j < kPack<kBits>; j += hn::Lanes(d)) {
       const auto v = hn::LoadU(df, u + i + j);
       const auto h = HalfInteger(df, hn::Mul(v, factor), kLevels);
       const auto wide = hn::PromoteTo(d, h);
@@ -142,8 +149,8 @@ HWY_INLINE void Quantize(const float* HWY_RESTRICT u, size_t n, float scale, std
       const auto from_zero = hn::ConvertTo(di, hn::Add(h, hn::Set(df, (kLevels - 1) / 2)));
       hn::StoreU(hn::DemoteTo(du, from_zero), du, codes + j);
     }
-    PackSixteen<kBits>(codes, code);
-    code += 2 * kBits;
+    Pack<kBits>(codes, code);
+    code += kPack<kBits> * kBits / 8;
   }
   *product = 2 * hn::GetLane(hn::SumOfLanes(d, products));
   *square = 4 * hn::GetLane(hn::SumOfLanes(d, squares));
@@ -184,6 +191,11 @@ HWY_EXPORT(Encode);
 namespace {
 
 constexpr size_t kWord = sizeof(uint32_t);
+
+[[maybe_unused]] bool IsPadded(uint32_t padded, uint32_t bits) {
+  return IsCodeWidth(bits) && padded > 0 && padded == PaddedDimensions(padded, bits);
+}
+
 constexpr double kSmallestSquaredNorm = 1e-30;
 
 void PackNibbles(const std::byte* codes, size_t code_bytes, uint32_t rows, std::byte* out) {
@@ -230,7 +242,7 @@ float RoundUp(double x) {
 }  // namespace
 
 void PackGroup(const std::byte* codes, uint32_t padded, uint32_t bits, uint32_t rows, std::byte* out) {
-  assert(padded % 16 == 0 && IsCodeWidth(bits) && rows <= GroupRows(bits));
+  assert(IsPadded(padded, bits) && rows <= GroupRows(bits));
   const size_t code_bytes = CodeBytes(padded, bits);
   if (bits == 1) {
     PackNibbles(codes, code_bytes, rows, out);
@@ -243,7 +255,7 @@ void PackGroup(const std::byte* codes, uint32_t padded, uint32_t bits, uint32_t 
 
 void UnpackFromGroup(const std::byte* group, uint32_t padded, uint32_t bits, uint32_t rows, uint32_t row,
                      std::byte* code) {
-  assert(padded % 16 == 0 && IsCodeWidth(bits) && rows <= GroupRows(bits) && row < rows);
+  assert(IsPadded(padded, bits) && rows <= GroupRows(bits) && row < rows);
   const size_t code_bytes = CodeBytes(padded, bits);
   if (bits == 1) {
     UnpackNibbles(group, code_bytes, rows, row, code);
@@ -255,7 +267,7 @@ void UnpackFromGroup(const std::byte* group, uint32_t padded, uint32_t bits, uin
 
 CodeFactors EncodeResidual(Metric metric, uint32_t padded, uint32_t bits, const float* residual,
                            double centroid_product, std::byte* code) {
-  assert(padded > 0 && padded % 16 == 0 && IsCodeWidth(bits));
+  assert(IsPadded(padded, bits));
   constexpr CodeFactors kUnbounded = {0, 0, std::numeric_limits<float>::infinity()};
   double product = 0;
   double square = 0;
@@ -279,7 +291,7 @@ CodeFactors EncodeResidual(Metric metric, uint32_t padded, uint32_t bits, const 
 }
 
 void DecodeResidual(uint32_t padded, uint32_t bits, const std::byte* code, float s, float* residual) {
-  assert(padded % 16 == 0 && IsCodeWidth(bits));
+  assert(IsPadded(padded, bits));
   if (bits == 1) {
     for (uint32_t i = 0; i < padded; ++i)
       residual[i] = (std::to_integer<uint32_t>(code[i / 8]) >> i % 8 & 1) != 0 ? s : -s;

@@ -26,6 +26,12 @@ constexpr uint32_t AutomaticBits(uint32_t dimensions) {
   return dimensions >= 512 ? 1 : dimensions >= 384 ? 2 : dimensions >= 32 ? 4 : 8;
 }
 
+// What the dimensions are padded to before they are rotated: a code is made of whole 32-bit words, or of 16 bits.
+constexpr uint32_t PaddedDimensions(uint32_t dimensions, uint32_t bits) {
+  const uint32_t multiple = bits >= 4 ? 8 : 16;
+  return (dimensions + multiple - 1) / multiple * multiple;
+}
+
 // A code by itself, as pending rows store it. 1 bit: dimension i is bit i % 8 of byte i / 8. Else: little-endian 32-bit
 // words of 32 / bits dimensions each; in a word, dimension 2k + h is the `bits` bits from bit 16h + bits k on.
 constexpr size_t CodeBytes(uint32_t padded, uint32_t bits) { return size_t{padded} * bits / 8; }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "core/code.h"
-#include "core/rotation.h"
 
 namespace ivfremote {
 
@@ -14,7 +13,8 @@ struct CodeFormat {
   friend bool operator==(const CodeFormat&, const CodeFormat&) = default;
 
   bool coded() const { return kind == CodeKind::kRabitq; }
-  uint32_t padded() const { return Rotation::Padded(dimensions); }
+  // Of a code; meaningless for floats.
+  uint32_t padded() const { return PaddedDimensions(dimensions, bits); }
   // A row by itself, as pending rows and the build's sort hold it: its CodeFactors and code, or its floats.
   size_t RowBytes() const {
     return coded() ? sizeof(CodeFactors) + CodeBytes(padded(), bits) : dimensions * sizeof(float);

@@ -15,14 +15,14 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Padded dimensions are a multiple of 16, so vectors of at most 16 lanes leave no rest.
+// Queries are padded to a multiple of 16, so vectors of at most 16 lanes leave no rest.
 constexpr size_t kStep = 16;
 // Rows scored between two visits of the factors.
 constexpr uint32_t kBatch = 256;
 
 // -- the query
 
-QueryMagnitudes MeasureQuery(const float* HWY_RESTRICT y, uint32_t padded) {
+QueryMagnitudes MeasureQuery(const float* HWY_RESTRICT y, uint32_t length) {
   const hn::CappedTag<double, 8> d;
   const hn::Rebind<float, decltype(d)> df;
   auto squares0 = hn::Zero(d);
@@ -30,7 +30,7 @@ QueryMagnitudes MeasureQuery(const float* HWY_RESTRICT y, uint32_t padded) {
   auto sum0 = squares0;
   auto sum1 = squares0;
   const size_t lanes = hn::Lanes(d);
-  for (size_t i = 0; i < padded; i += 2 * lanes) {
+  for (size_t i = 0; i < length; i += 2 * lanes) {
     const auto v0 = hn::PromoteTo(d, hn::LoadU(df, y + i));
     const auto v1 = hn::PromoteTo(d, hn::LoadU(df, y + i + lanes));
     squares0 = hn::MulAdd(v0, v0, squares0);
@@ -44,7 +44,7 @@ QueryMagnitudes MeasureQuery(const float* HWY_RESTRICT y, uint32_t padded) {
 
 #if HWY_TARGET == HWY_SCALAR
   magnitudes.largest = magnitudes.largest_group = 0;
-  for (size_t i = 0; i < padded; i += 4) {
+  for (size_t i = 0; i < length; i += 4) {
     float v[4];
     for (size_t k = 0; k < 4; ++k) v[k] = y[i + k] < 0 ? -y[i + k] : y[i + k];
     magnitudes.largest = std::max({magnitudes.largest, v[0], v[1], v[2], v[3]});
@@ -54,7 +54,7 @@ QueryMagnitudes MeasureQuery(const float* HWY_RESTRICT y, uint32_t padded) {
   const hn::CappedTag<float, kStep> d4;
   auto largest = hn::Zero(d4);
   auto largest_group = largest;
-  for (size_t i = 0; i < padded; i += hn::Lanes(d4)) {
+  for (size_t i = 0; i < length; i += hn::Lanes(d4)) {
     const auto v = hn::Abs(hn::LoadU(d4, y + i));
     const auto pairs = hn::Add(v, hn::Shuffle2301(v));
     largest = hn::Max(largest, v);
@@ -66,13 +66,13 @@ QueryMagnitudes MeasureQuery(const float* HWY_RESTRICT y, uint32_t padded) {
   return magnitudes;
 }
 
-int32_t BuildIntegers(const float* HWY_RESTRICT y, uint32_t padded, float multiplier, int16_t* HWY_RESTRICT integers) {
+int32_t BuildIntegers(const float* HWY_RESTRICT y, uint32_t length, float multiplier, int16_t* HWY_RESTRICT integers) {
   const hn::CappedTag<float, kStep> d;
   const hn::RebindToSigned<decltype(d)> di;
   const hn::Rebind<int16_t, decltype(d)> d16;
   const auto factor = hn::Set(d, multiplier);
   auto sum = hn::Zero(di);
-  for (size_t i = 0; i < padded; i += hn::Lanes(d)) {
+  for (size_t i = 0; i < length; i += hn::Lanes(d)) {
     const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(d, y + i), factor));
     hn::StoreU(hn::DemoteTo(d16, rounded), d16, integers + i);
     sum = hn::Add(sum, rounded);
@@ -83,9 +83,9 @@ int32_t BuildIntegers(const float* HWY_RESTRICT y, uint32_t padded, float multip
 // Sums are made of |y_i| rounded to 1/256 of an entry's unit, so that 16 bits hold them and an entry is the high byte.
 #if HWY_TARGET == HWY_SCALAR
 
-void BuildTables(const float* HWY_RESTRICT y, uint32_t padded, float multiplier, uint8_t* HWY_RESTRICT tables) {
+void BuildTables(const float* HWY_RESTRICT y, uint32_t length, float multiplier, uint8_t* HWY_RESTRICT tables) {
   const hn::CappedTag<float, 1> d;
-  for (size_t group = 0; group < padded / 4; ++group) {
+  for (size_t group = 0; group < length / 4; ++group) {
     int32_t value[4];
     for (size_t i = 0; i < 4; ++i)
       value[i] = hn::GetLane(hn::NearestInt(hn::Set(d, y[4 * group + i] * (multiplier * 256))));
@@ -99,7 +99,7 @@ void BuildTables(const float* HWY_RESTRICT y, uint32_t padded, float multiplier,
 
 #else
 
-void BuildTables(const float* HWY_RESTRICT y, uint32_t padded, float multiplier, uint8_t* HWY_RESTRICT tables) {
+void BuildTables(const float* HWY_RESTRICT y, uint32_t length, float multiplier, uint8_t* HWY_RESTRICT tables) {
   const hn::CappedTag<float, kStep> d;
   const hn::Rebind<uint16_t, decltype(d)> half;
 #if HWY_HAVE_SCALABLE
@@ -128,8 +128,8 @@ void BuildTables(const float* HWY_RESTRICT y, uint32_t padded, float multiplier,
 
   constexpr size_t kDimensions = 256;
   HWY_ALIGN uint16_t parts[2 * kDimensions];
-  for (size_t begin = 0; begin < padded; begin += kDimensions) {
-    const size_t n = std::min<size_t>(kDimensions, padded - begin);
+  for (size_t begin = 0; begin < length; begin += kDimensions) {
+    const size_t n = std::min<size_t>(kDimensions, length - begin);
     for (size_t i = 0; i < n; i += hn::Lanes(d)) {
       const auto value = hn::NearestInt(hn::Mul(hn::LoadU(d, y + begin + i), factor));
       const hn::Repartition<uint64_t, decltype(half)> d64;
@@ -436,14 +436,14 @@ HWY_EXPORT(BuildTables);
 HWY_EXPORT(BuildIntegers);
 HWY_EXPORT(ScoreCodes);
 
-QueryMagnitudes MeasureQuery(const float* y, uint32_t padded) { return HWY_DYNAMIC_DISPATCH(MeasureQuery)(y, padded); }
+QueryMagnitudes MeasureQuery(const float* y, uint32_t length) { return HWY_DYNAMIC_DISPATCH(MeasureQuery)(y, length); }
 
-void BuildTables(const float* y, uint32_t padded, float multiplier, uint8_t* tables) {
-  HWY_DYNAMIC_DISPATCH(BuildTables)(y, padded, multiplier, tables);
+void BuildTables(const float* y, uint32_t length, float multiplier, uint8_t* tables) {
+  HWY_DYNAMIC_DISPATCH(BuildTables)(y, length, multiplier, tables);
 }
 
-int32_t BuildIntegers(const float* y, uint32_t padded, float multiplier, int16_t* integers) {
-  return HWY_DYNAMIC_DISPATCH(BuildIntegers)(y, padded, multiplier, integers);
+int32_t BuildIntegers(const float* y, uint32_t length, float multiplier, int16_t* integers) {
+  return HWY_DYNAMIC_DISPATCH(BuildIntegers)(y, length, multiplier, integers);
 }
 
 void ScoreCodes(uint32_t padded, uint32_t bits, const void* query, const BoundTerms& terms, const CodedRows& rows,

@@ -18,12 +18,13 @@ struct QueryMagnitudes {
   float largest;        // |y_i|
   float largest_group;  // the sum of |y_i| of 4 dimensions that share a table
 };
-QueryMagnitudes MeasureQuery(const float* y, uint32_t padded);
+// `length` is a multiple of 16 here and below: zeros follow the padded dimensions.
+QueryMagnitudes MeasureQuery(const float* y, uint32_t length);
 
-// `multiplier` x the sum of |y_i| of any 4 dimensions that share a table is at most 255; `tables` is [padded / 4 x 16].
-void BuildTables(const float* y, uint32_t padded, float multiplier, uint8_t* tables);
-// `multiplier` x any |y_i| is at most 32767; `integers` is [padded]. Returns the integers' sum.
-int32_t BuildIntegers(const float* y, uint32_t padded, float multiplier, int16_t* integers);
+// `multiplier` x the sum of |y_i| of any 4 dimensions that share a table is at most 255; `tables` is [length / 4 x 16].
+void BuildTables(const float* y, uint32_t length, float multiplier, uint8_t* tables);
+// `multiplier` x any |y_i| is at most 32767; `integers` is [length]. Returns the integers' sum.
+int32_t BuildIntegers(const float* y, uint32_t length, float multiplier, int16_t* integers);
 
 // `query` is what BuildTables or BuildIntegers wrote.
 void ScoreCodes(uint32_t padded, uint32_t bits, const void* query, const BoundTerms& terms, const CodedRows& rows,

@@ -38,13 +38,21 @@ CodeScorer::CodeScorer(Metric metric, uint32_t padded, uint32_t bits, double eps
       padded_(padded),
       bits_(bits),
       epsilon_(epsilon),
-      query_((bits == 1 ? size_t{padded} * 4 : size_t{padded} * sizeof(int16_t)) / sizeof(Line) + 1) {
-  assert(padded % 16 == 0 && padded <= kMaxDimensions && IsCodeWidth(bits));
+      query_(size_t{PaddedDimensions(padded, 1)} * (bits == 1 ? 4 : sizeof(int16_t)) / sizeof(Line) + 1) {
+  assert(IsCodeWidth(bits) && padded == PaddedDimensions(padded, bits) && padded <= kMaxDimensions);
 }
 
 void CodeScorer::SetQuery(const QueryResidual& query) {
   terms_ = BoundTerms();
-  const QueryMagnitudes y = MeasureQuery(query.y, padded_);
+  // The query's kernels read 16 values at once; zeros after the last change nothing.
+  const float* values = query.y;
+  const uint32_t length = PaddedDimensions(padded_, 1);
+  if (length != padded_) {
+    whole_.assign(query.y, query.y + padded_);
+    whole_.resize(length);
+    values = whole_.data();
+  }
+  const QueryMagnitudes y = MeasureQuery(values, length);
   const double alpha = metric_ == Metric::kInnerProduct ? std::abs(query.alpha) : 0;
   // What rows share with the centroid would be lost with an alpha that is no normal float32.
   const bool alpha_fits = alpha == 0 || (alpha >= FLT_MIN && alpha <= FLT_MAX);
@@ -65,14 +73,14 @@ void CodeScorer::SetQuery(const QueryResidual& query) {
     sigma = y.absolute_sum * largest_v;
   } else if (bits_ == 1) {
     const float multiplier = 255.0f / y.largest_group;
-    BuildTables(query.y, padded_, multiplier, tables());
+    BuildTables(values, length, multiplier, tables());
     unit = 2.0 / multiplier;
     center = y.absolute_sum / unit;
     sigma = unit * kRoundingError * std::sqrt(padded_ / 4.0);
   } else {
     const auto multiplier =
         static_cast<float>(std::min(kLargestInteger / y.largest, kLargestSum / (largest_v * y.absolute_sum)));
-    const int32_t sum = BuildIntegers(query.y, padded_, multiplier, integers());
+    const int32_t sum = BuildIntegers(values, length, multiplier, integers());
     // v = 2 code - largest_v.
     unit = 2.0 / multiplier;
     center = 0.5 * largest_v * sum;

@@ -78,6 +78,7 @@ class CodeScorer {
   double epsilon_;
   // Of the query: filled by SetQuery.
   std::vector<Line> query_;  // tables for 1 bit, else integers: see code_kernels.h
+  std::vector<float> whole_;  // y with zeros up to a multiple of 16, where it isn't one
   BoundTerms terms_;
 };
 

@@ -11,7 +11,7 @@ namespace ivfremote {
 RowCoder::RowCoder(Metric metric, const CodeFormat& format, uint64_t rotation_seed, const float* routing_mean)
     : metric_(metric),
       format_(format),
-      rotation_(format.dimensions, rotation_seed),
+      rotation_(format.dimensions, format.padded(), rotation_seed),
       mean_(routing_mean),
       routed_(format.dimensions),
       residual_(format.dimensions),
@@ -33,14 +33,14 @@ void RowCoder::Encode(const float* row, const float* centroid, std::byte* out) {
                             out + sizeof(CodeFactors)));
 }
 
-QueryCoder::QueryCoder(Metric metric, const float* query, uint32_t dimensions, uint64_t rotation_seed,
+QueryCoder::QueryCoder(Metric metric, const CodeFormat& format, const float* query, uint64_t rotation_seed,
                        const float* routing_mean)
     : metric_(metric),
-      rotation_(dimensions, rotation_seed),
-      query_(dimensions),
-      mean_(routing_mean, routing_mean + dimensions),
-      residual_(dimensions) {
-  ToRoutingSpace(metric, query, dimensions, query_.data());
+      rotation_(format.dimensions, format.padded(), rotation_seed),
+      query_(format.dimensions),
+      mean_(routing_mean, routing_mean + format.dimensions),
+      residual_(format.dimensions) {
+  ToRoutingSpace(metric, query, format.dimensions, query_.data());
 }
 
 QueryResidual QueryCoder::Residual(const float* centroid, float* y) {

@@ -10,6 +10,7 @@
 
 #include "core/code_format.h"
 #include "core/code_scorer.h"
+#include "core/rotation.h"
 #include "core/routing.h"
 
 namespace ivfremote {
@@ -34,8 +35,8 @@ class RowCoder {
 
 class QueryCoder {
  public:
-  // `query` is the user's; it and `routing_mean`, both [dimensions], need not outlive the call.
-  QueryCoder(Metric metric, const float* query, uint32_t dimensions, uint64_t rotation_seed,
+  // `query` is the user's; it and `routing_mean`, both [dimensions], need not outlive the call. `format` is coded.
+  QueryCoder(Metric metric, const CodeFormat& format, const float* query, uint64_t rotation_seed,
              const float* routing_mean);
 
   // `centroid` is [dimensions]; `y` is [padded] and becomes the result's.

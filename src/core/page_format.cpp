@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/format_version.h"
 #include "core/little_endian.h"
 
 namespace ivfremote {
@@ -10,6 +11,7 @@ namespace {
 
 // The most offsets a heap page of 8 kB can hold, in whole bytes; more than MaxHeapTuplesPerPage (291) needs.
 constexpr size_t kMaxBitmapBytes = 256;
+constexpr uint16_t kRequiredSegmentFlags = 0x00ff;
 
 const TidMapHeader* HeaderOf(Bytes payload) { return reinterpret_cast<const TidMapHeader*>(payload.data()); }
 const TidMapEntry* EntriesOf(Bytes payload) {
@@ -24,7 +26,8 @@ Status CheckStreamRef(const StreamRef& ref) {
 
 Status CheckGeneration(const PendingGeneration& generation, const MetaPage& meta) {
   if (generation.id == 0) return Status::Ok();
-  if (generation.id >= meta.next_id || generation.group_count == 0 || generation.group_count > kMaxPendingGroups ||
+  if (generation.id >= meta.next_id || generation.list_count > kMaxLists || generation.group_count == 0 ||
+      generation.group_count > std::min(kMaxPendingGroups, std::max(generation.list_count, 1u)) ||
       generation.directory_root == kNoBlock || generation.directory_depth > 1 ||
       (generation.code_kind != CodeKind::kFloat32 && (generation.code_kind != meta.code_kind || !meta.trained())))
     return Status::Corrupt("metapage has an impossible pending generation");
@@ -32,22 +35,54 @@ Status CheckGeneration(const PendingGeneration& generation, const MetaPage& meta
 }
 
 Status CheckSegment(const SegmentEntry& segment, const MetaPage& meta) {
+  if ((segment.flags & kRequiredSegmentFlags & ~SegmentEntry::kSpilled) != 0)
+    return Status::Unsupported("metapage has segments of a kind this library does not know");
   if (segment.id == 0 || segment.id >= meta.next_id || segment.list_count == 0 || segment.list_count > kMaxLists ||
       static_cast<uint16_t>(segment.place) > static_cast<uint16_t>(SegmentPlace::kObject) ||
-      (segment.place == SegmentPlace::kPages && segment.data.bytes != segment.bytes))
+      (segment.place == SegmentPlace::kPages && segment.data.bytes != segment.bytes) ||
+      segment.directory.bytes < DirectoryHeader{segment.list_count}.EncodedBytes() ||
+      (segment.rows > 0 && segment.tid_map.root == kNoBlock))
     return Status::Corrupt("metapage has an impossible segment");
   IVFREMOTE_RETURN_IF_ERROR(CheckStreamRef(segment.directory));
   IVFREMOTE_RETURN_IF_ERROR(CheckStreamRef(segment.tid_map));
   return CheckStreamRef(segment.data);
 }
 
+// Whatever has pages of its own has an id of its own; and an object belongs to one segment.
+Status CheckIdentities(const MetaPage& meta) {
+  std::vector<uint64_t> ids;
+  for (uint64_t id : {meta.current.id, meta.sealed.id, meta.routing_id})
+    if (id != 0) ids.push_back(id);
+  std::vector<SegmentName> names;
+  for (uint32_t i = 0; i < meta.segment_count; ++i) {
+    ids.push_back(meta.segments[i].id);
+    if (meta.segments[i].place != SegmentPlace::kObject) continue;
+    if (std::find(names.begin(), names.end(), meta.segments[i].name) != names.end())
+      return Status::Corrupt("metapage has two segments of one name");
+    names.push_back(meta.segments[i].name);
+  }
+  std::sort(ids.begin(), ids.end());
+  if (std::adjacent_find(ids.begin(), ids.end()) != ids.end())
+    return Status::Corrupt("metapage has the same id twice");
+  return Status::Ok();
+}
+
+// An index without lists has pending rows and nothing else.
+Status CheckTraining(const MetaPage& meta) {
+  const bool possible =
+      meta.trained() ? meta.list_count > 0 && meta.dimensions > 0 && meta.routing_id < meta.next_id &&
+                           meta.routing.root != kNoBlock
+                     : meta.list_count == 0 && meta.routing.root == kNoBlock && meta.recall_curve.root == kNoBlock &&
+                           meta.segment_count == 0;
+  return possible ? Status::Ok() : Status::Corrupt("metapage has impossible lists");
+}
+
 }  // namespace
 
 Status CheckPage(const PageSpecial& special, PageKind kind, uint64_t owner) {
   if (special.magic != PageSpecial::kMagic) return Status::Corrupt("page is not one of ivfremote's");
-  if (special.version > PageSpecial::kVersion || special.required_features != 0)
-    return Status::Unsupported("page has format version " + std::to_string(special.version) +
-                               " or features this library does not know");
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("page", special.version, PageSpecial::kVersion));
+  if (special.required_features != 0) return Status::Unsupported("page uses features this library does not know");
   if (special.kind != static_cast<uint16_t>(kind))
     return Status::Corrupt("page is of kind " + std::to_string(special.kind) + ", not " +
                            std::to_string(static_cast<uint16_t>(kind)));
@@ -59,8 +94,10 @@ Status CheckPage(const PageSpecial& special, PageKind kind, uint64_t owner) {
     case PageKind::kMeta:
     case PageKind::kStream:
     case PageKind::kPending:
-    case PageKind::kPendingDirectory:
       limit = kPayloadBytes;
+      break;
+    case PageKind::kPendingDirectory:
+      limit = kChainsPerPage;
       break;
     case PageKind::kTree:
       limit = kTreeFanout;
@@ -77,24 +114,23 @@ Status DecodeMetaPage(Bytes payload, MetaPage* meta) {
   if (payload.size() < sizeof(MetaPage)) return Status::Corrupt("metapage is cut off");
   std::memcpy(static_cast<void*>(meta), payload.data(), sizeof(MetaPage));
   if (meta->magic != MetaPage::kMagic) return Status::Corrupt("metapage has the wrong magic number");
-  if (meta->version > MetaPage::kVersion)
-    return Status::Unsupported("format version " + std::to_string(meta->version) + ", this library reads up to " +
-                               std::to_string(MetaPage::kVersion));
-  if (meta->required_features != 0) return Status::Unsupported("features this library does not know");
-  if (meta->dimensions > kMaxDimensions || static_cast<uint8_t>(meta->metric) > static_cast<uint8_t>(Metric::kCosine) ||
-      meta->segment_count > MetaPage::kMaxSegments || meta->list_count > kMaxLists ||
-      (meta->trained() && (meta->list_count == 0 || meta->dimensions == 0 || meta->routing_id >= meta->next_id)) ||
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("metapage", meta->version, MetaPage::kVersion));
+  if (meta->required_features != 0) return Status::Unsupported("metapage uses features this library does not know");
+  const bool undecided = meta->code_kind == CodeKind::kRabitq && meta->bits == 0 && !meta->trained();
+  if (!IsKnownMetric(static_cast<uint8_t>(meta->metric)) ||
+      (!undecided && !IsKnownCode(static_cast<uint8_t>(meta->code_kind), meta->bits)))
+    return Status::Unsupported("metapage has distances or codes this library does not know");
+  if (meta->dimensions > kMaxDimensions || meta->segment_count > MetaPage::kMaxSegments ||
+      meta->list_count > kMaxLists || meta->requested_lists > kMaxLists ||
       std::memchr(meta->server, 0, sizeof meta->server) == nullptr)
     return Status::Corrupt("metapage has impossible fields");
-  const bool undecided = meta->code_kind == CodeKind::kRabitq && meta->bits == 0 && !meta->trained();
-  if (!undecided && !IsKnownCode(static_cast<uint8_t>(meta->code_kind), meta->bits))
-    return Status::Unsupported("codes this library does not know");
   IVFREMOTE_RETURN_IF_ERROR(CheckStreamRef(meta->routing));
   IVFREMOTE_RETURN_IF_ERROR(CheckStreamRef(meta->recall_curve));
   IVFREMOTE_RETURN_IF_ERROR(CheckGeneration(meta->current, *meta));
   IVFREMOTE_RETURN_IF_ERROR(CheckGeneration(meta->sealed, *meta));
   for (uint32_t i = 0; i < meta->segment_count; ++i) IVFREMOTE_RETURN_IF_ERROR(CheckSegment(meta->segments[i], *meta));
-  return Status::Ok();
+  IVFREMOTE_RETURN_IF_ERROR(CheckTraining(*meta));
+  return CheckIdentities(*meta);
 }
 
 TidMapBuilder::TidMapBuilder() { StartPage(); }
@@ -203,8 +239,9 @@ PendingLayout PendingLayoutFor(const CodeFormat& format) {
   return layout;
 }
 
-Status CheckPendingPage(const PendingLayout& layout, uint32_t used) {
-  if (used > layout.rows_per_page) return Status::Corrupt("pending page claims more rows than fit");
+Status CheckPendingPage(const PendingLayout& layout, const PageSpecial& special, uint32_t number) {
+  if (special.position != number) return Status::Corrupt("page of a pending chain is out of place");
+  if (special.used > layout.rows_per_page) return Status::Corrupt("pending page claims more rows than fit");
   return Status::Ok();
 }
 

@@ -1,5 +1,4 @@
-// The bytes of the index's own pages, version 0 (may change until it is frozen as 1); docs/format.md is the same in
-// prose. A page is Postgres's page header (24 bytes), the payload, and the special area below. Everything here works on
+// The bytes of the index's own pages, version 1, frozen; docs/format.md is the same in prose. A page is Postgres's page header (24 bytes), the payload, and the special area below. Everything here works on
 // copies of the payload and the special area, so it is tested without a server; src/pg/page.h has the rest.
 #pragma once
 
@@ -27,7 +26,7 @@ enum class PageKind : uint16_t {
 
 struct PageSpecial {
   static constexpr uint32_t kMagic = 0x45524649;  // "IFRE"
-  static constexpr uint16_t kVersion = 0;
+  static constexpr uint16_t kVersion = 1;
   static constexpr uint16_t kDeleted = 1;  // flags: no live owner since retire_xid
 
   uint32_t magic;
@@ -38,10 +37,13 @@ struct PageSpecial {
   uint32_t next;        // pending chain: the next block, or kNoBlock
   uint64_t owner;       // id of the generation, segment or routing version the page belongs to; 0: the meta page
   uint64_t retire_xid;  // when kDeleted: the next full transaction id at that time
-  uint32_t position;    // stream: which page of it this is; tree: its level (1 above the leaves); pending: 0
+  uint32_t position;    // leaf of a stream or map, page of a pending chain: its number; tree: level (1 above the leaves)
   uint32_t used;        // kMeta: bytes; kTree: entries; kStream: bytes; kTidMap: entries; kPending: rows
 };
 static_assert(sizeof(PageSpecial) == 40);
+static_assert(offsetof(PageSpecial, kind) == 6 && offsetof(PageSpecial, required_features) == 8 &&
+              offsetof(PageSpecial, next) == 12 && offsetof(PageSpecial, owner) == 16 &&
+              offsetof(PageSpecial, retire_xid) == 24 && offsetof(PageSpecial, used) == 36);
 
 inline constexpr size_t kPayloadBytes = kPageBytes - kPageHeaderBytes - sizeof(PageSpecial);  // 8128
 static_assert(kPayloadBytes % 64 == 0);
@@ -59,12 +61,13 @@ struct StreamRef {
   uint32_t depth = 0;
   uint64_t bytes = 0;  // byte streams: length; tid maps: number of leaves
 };
-static_assert(sizeof(StreamRef) == 16);
+static_assert(sizeof(StreamRef) == 16 && offsetof(StreamRef, depth) == 4 && offsetof(StreamRef, bytes) == 8);
 
 struct TreeEntry {
   uint32_t key;  // byte streams: number of the first leaf below; tid maps: its first heap block
   uint32_t block;
 };
+static_assert(sizeof(TreeEntry) == 8 && offsetof(TreeEntry, block) == 4);
 inline constexpr size_t kTreeFanout = kPayloadBytes / sizeof(TreeEntry);
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -75,15 +78,19 @@ struct PendingGeneration {
   uint32_t group_count = 0;   // chains
   uint32_t directory_depth = 0;
   uint32_t directory_root = kNoBlock;
+  uint32_t list_count = 0;  // of the index when it began, which says how lists share chains; 0: untrained
   CodeKind code_kind = CodeKind::kFloat32;  // of its rows: floats while the index is untrained
-  uint8_t reserved[3] = {};
+  uint8_t reserved[15] = {};
 };
-static_assert(sizeof(PendingGeneration) == 24);
+static_assert(sizeof(PendingGeneration) == 40);
+static_assert(offsetof(PendingGeneration, group_count) == 8 && offsetof(PendingGeneration, directory_root) == 16 &&
+              offsetof(PendingGeneration, list_count) == 20 && offsetof(PendingGeneration, code_kind) == 24);
 
 enum class SegmentPlace : uint16_t { kPages = 0, kObject = 1 };
 
 struct SegmentEntry {
-  static constexpr uint16_t kSpilled = 1;  // flags: rows are in two lists each
+  // Flags. A reader refuses others of the low byte, and ignores others of the high one.
+  static constexpr uint16_t kSpilled = 1;  // rows are in two lists each
 
   uint64_t id = 0;  // owner of its pages
   SegmentPlace place = SegmentPlace::kPages;
@@ -96,13 +103,17 @@ struct SegmentEntry {
   StreamRef directory;
   StreamRef tid_map;
   StreamRef data;  // kPages: the segment itself
-  uint8_t reserved[32] = {};
+  uint8_t reserved[56] = {};
 };
-static_assert(sizeof(SegmentEntry) == 168);
+static_assert(sizeof(SegmentEntry) == 192);
+static_assert(offsetof(SegmentEntry, place) == 8 && offsetof(SegmentEntry, list_count) == 12 &&
+              offsetof(SegmentEntry, rows) == 16 && offsetof(SegmentEntry, part_bytes) == 32 &&
+              offsetof(SegmentEntry, name) == 40 && offsetof(SegmentEntry, directory) == 88 &&
+              offsetof(SegmentEntry, tid_map) == 104 && offsetof(SegmentEntry, data) == 120);
 
 struct MetaPage {
   static constexpr uint32_t kMagic = 0x4d524649;  // "IFRM"
-  static constexpr uint16_t kVersion = 0;
+  static constexpr uint16_t kVersion = 1;
   static constexpr uint32_t kMaxSegments = 40;
 
   uint32_t magic = kMagic;
@@ -127,7 +138,7 @@ struct MetaPage {
   uint32_t requested_lists = 0;  // 0: automatic
   char server[64] = {};          // the server's name when the index was built; empty: embedded
   StreamRef recall_curve;
-  uint8_t reserved1[152] = {};
+  uint8_t reserved1[120] = {};
   SegmentEntry segments[kMaxSegments];
 
   bool trained() const { return routing_id != 0; }
@@ -139,7 +150,12 @@ struct MetaPage {
   }
 };
 static_assert(sizeof(MetaPage) <= kPayloadBytes);
-static_assert(offsetof(MetaPage, segments) == 376);
+static_assert(offsetof(MetaPage, dimensions) == 16 && offsetof(MetaPage, rotation_seed) == 24 &&
+              offsetof(MetaPage, index_uuid) == 32 && offsetof(MetaPage, epoch) == 48 &&
+              offsetof(MetaPage, current) == 64 && offsetof(MetaPage, sealed) == 104 &&
+              offsetof(MetaPage, routing_id) == 144 && offsetof(MetaPage, routing) == 152 &&
+              offsetof(MetaPage, list_count) == 168 && offsetof(MetaPage, server) == 176 &&
+              offsetof(MetaPage, recall_curve) == 240 && offsetof(MetaPage, segments) == 376);
 
 // `payload` of a meta page to a checked copy.
 Status DecodeMetaPage(Bytes payload, MetaPage* meta);
@@ -209,12 +225,18 @@ struct PendingRow {
   uint8_t flags;
   uint8_t reserved;
   uint32_t list;
-  uint32_t reserved2;
+  uint32_t centroid;  // the list whose centroid the code refers to
 };
 static_assert(sizeof(PendingRow) == 16);
+static_assert(offsetof(PendingRow, flags) == 6 && offsetof(PendingRow, list) == 8 &&
+              offsetof(PendingRow, centroid) == 12);
+static_assert(offsetof(PendingChain, tail) == 4 && offsetof(PendingChain, rows) == 8);
 
-inline uint32_t PendingGroupOf(uint32_t list, uint32_t list_count, uint32_t group_count) {
-  return list_count == 0 ? 0 : static_cast<uint32_t>(uint64_t{list} * group_count / list_count);
+// The chain of a list's rows. Lists that are younger than the generation share the last.
+inline uint32_t PendingGroupOf(uint32_t list, const PendingGeneration& generation) {
+  if (generation.list_count == 0) return 0;
+  list = list < generation.list_count ? list : generation.list_count - 1;
+  return static_cast<uint32_t>(uint64_t{list} * generation.group_count / generation.list_count);
 }
 
 struct PendingLayout {
@@ -227,8 +249,8 @@ struct PendingLayout {
 };
 PendingLayout PendingLayoutFor(const CodeFormat& format);
 
-// How many rows a pending page claims, checked against what fits.
-Status CheckPendingPage(const PendingLayout& layout, uint32_t used);
+// Whether a page is the one with this number in its chain (a damaged chain may have a loop), and its rows fit.
+Status CheckPendingPage(const PendingLayout& layout, const PageSpecial& special, uint32_t number);
 
 // ---------------------------------------------------------------------------------------------------------------------
 
@@ -237,11 +259,13 @@ struct TidMapEntry {
   uint16_t block_delta;  // from the page's first block
   uint16_t position;     // of the bitmap in the payload; it ends where the entry before starts, or at the payload's end
 };
+static_assert(sizeof(TidMapEntry) == 4 && offsetof(TidMapEntry, position) == 2);
 
 struct TidMapHeader {
   uint32_t first_block;
   uint32_t reserved;
 };
+static_assert(sizeof(TidMapHeader) == 8);
 
 template <typename Visit>
 uint32_t VisitTidMap(MutableBytes payload, uint32_t entries, Visit visit) {

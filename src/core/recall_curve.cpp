@@ -6,13 +6,14 @@
 #include <cstring>
 #include <limits>
 
+#include "core/format_version.h"
 #include "core/little_endian.h"
 
 namespace ivfremote {
 namespace {
 
 constexpr uint32_t kMagic = 0x56525543;  // "CURV"
-constexpr uint16_t kVersion = 0;
+constexpr uint16_t kVersion = 1;
 constexpr uint32_t kMaxPoints = 4096;
 
 struct RawHeader {
@@ -30,6 +31,9 @@ struct RawHeader {
   uint8_t reserved[27];
 };
 static_assert(sizeof(RawHeader) == 64);
+static_assert(offsetof(RawHeader, point_count) == 16 && offsetof(RawHeader, radius_weight) == 24 &&
+              offsetof(RawHeader, from_queries) == 36);
+static_assert(offsetof(CurvePoint, recall) == 4 && offsetof(CurvePoint, bytes) == 20);
 
 // Between a and b, at `share` of the way.
 CurvePoint Between(const CurvePoint& a, const CurvePoint& b, double share) {
@@ -109,9 +113,7 @@ Status DecodeRecallCurve(Bytes bytes, RecallCurve* curve) {
   if (bytes.size() < sizeof(RawHeader)) return Status::Corrupt("recall curve is shorter than its header");
   const auto raw = Load<RawHeader>(bytes.data());
   if (raw.magic != kMagic) return Status::Corrupt("not a recall curve");
-  if (raw.version > kVersion)
-    return Status::Unsupported("recall curve has format version " + std::to_string(raw.version) +
-                               ", this library reads up to " + std::to_string(kVersion));
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("recall curve", raw.version, kVersion));
   if (raw.required_features != 0) return Status::Unsupported("recall curve uses features this library does not know");
   if (raw.point_bytes != sizeof(CurvePoint) || raw.point_count == 0 || raw.point_count > kMaxPoints ||
       bytes.size() != sizeof raw + raw.point_count * sizeof(CurvePoint) ||

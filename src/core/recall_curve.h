@@ -1,5 +1,5 @@
 // The recall curve of an index: which stop threshold (ProbeRule) reaches which recall, found on sample rows when the
-// index is built, or on the user's own queries. Stored as a stream of pages, version 0:
+// index is built, or on the user's own queries. Stored as a stream of pages, version 1:
 //   header (64) | CurvePoint x point_count
 #pragma once
 

@@ -38,10 +38,11 @@ HWY_INLINE V ButterflyLanes([[maybe_unused]] D d, V v) {
 #endif
 }
 
-// The fast Walsh-Hadamard transform of `n` floats, a power of two from 16, with butterflies at distances 1, 2, 4, ...,
-// n / 2. Distances below the width go within vectors, two of the others in one pass over memory.
+// The fast Walsh-Hadamard transform of `n` floats, a power of two from kMostLanes, with butterflies at distances 1, 2, 4,
+// ..., n / 2. Distances below the width go within vectors, two of the others in one pass over memory.
+template <size_t kMostLanes>
 HWY_INLINE void Transform(float* HWY_RESTRICT x, size_t n, float scale) {
-  const hn::CappedTag<float, 16> d;
+  const hn::CappedTag<float, kMostLanes> d;
   const size_t lanes = hn::Lanes(d);
   const auto factor = [&](bool last) HWY_ATTR { return hn::Set(d, last ? scale : 1.0f); };
   const auto within = factor(lanes == n);
@@ -87,23 +88,36 @@ HWY_INLINE void Transform(float* HWY_RESTRICT x, size_t n, float scale) {
   }
 }
 
-HWY_INLINE void Flip(float* HWY_RESTRICT x, const uint32_t* HWY_RESTRICT signs, size_t n) {
-  const hn::CappedTag<float, 16> d;
-  const hn::RebindToUnsigned<decltype(d)> du;
-  for (size_t i = 0; i < n; i += hn::Lanes(d))
+// Both take steps of as many lanes as `d` has while these fit, and return where they stopped.
+template <class D>
+HWY_INLINE size_t Flip(D d, float* HWY_RESTRICT x, const uint32_t* HWY_RESTRICT signs, size_t i, size_t n) {
+  const hn::RebindToUnsigned<D> du;
+  for (; i + hn::Lanes(d) <= n; i += hn::Lanes(d))
     hn::StoreU(hn::Xor(hn::LoadU(d, x + i), hn::BitCast(d, hn::LoadU(du, signs + i))), d, x + i);
+  return i;
 }
 
-HWY_INLINE void RotateHalves(float* HWY_RESTRICT x, size_t n) {
-  const hn::CappedTag<float, 8> d;
+template <class D>
+HWY_INLINE size_t RotateHalves(D d, float* HWY_RESTRICT x, float* HWY_RESTRICT y, size_t i, size_t n) {
   const auto factor = hn::Set(d, 0x1.6a09e6p-1f);  // sqrt(1 / 2)
-  float* HWY_RESTRICT y = x + n / 2;
-  for (size_t i = 0; i < n / 2; i += hn::Lanes(d)) {
+  for (; i + hn::Lanes(d) <= n; i += hn::Lanes(d)) {
     const auto a = hn::LoadU(d, x + i);
     const auto b = hn::LoadU(d, y + i);
     hn::StoreU(hn::Mul(hn::Add(a, b), factor), d, x + i);
     hn::StoreU(hn::Mul(hn::Sub(a, b), factor), d, y + i);
   }
+  return i;
+}
+
+// Multiples of 8 coordinates, and of 4 in each half.
+HWY_INLINE void FlipAll(float* HWY_RESTRICT x, const uint32_t* HWY_RESTRICT signs, size_t n) {
+  const size_t done = Flip(hn::CappedTag<float, 16>(), x, signs, 0, n);
+  Flip(hn::CappedTag<float, 8>(), x, signs, done, n);
+}
+
+HWY_INLINE void RotateAllHalves(float* HWY_RESTRICT x, size_t n) {
+  const size_t done = RotateHalves(hn::CappedTag<float, 8>(), x, x + n / 2, 0, n / 2);
+  RotateHalves(hn::CappedTag<float, 4>(), x, x + n / 2, done, n / 2);
 }
 
 void Rotate(float* x, const uint32_t* signs, size_t n, bool inverse) {
@@ -114,11 +128,14 @@ void Rotate(float* x, const uint32_t* signs, size_t n, bool inverse) {
     const size_t round = inverse ? Rotation::kRounds - 1 - i : i;
     float* part = round % 2 == 0 ? x : x + n - power;
     const bool halves = round % 2 == 1 && power != n;
-    if (!inverse) Flip(x, signs + round * n, n);
-    if (inverse && halves) RotateHalves(x, n);
-    Transform(part, power, scale);
-    if (!inverse && halves) RotateHalves(x, n);
-    if (inverse) Flip(x, signs + round * n, n);
+    if (!inverse) FlipAll(x, signs + round * n, n);
+    if (inverse && halves) RotateAllHalves(x, n);
+    if (power >= 16)
+      Transform<16>(part, power, scale);
+    else
+      Transform<8>(part, power, scale);
+    if (!inverse && halves) RotateAllHalves(x, n);
+    if (inverse) FlipAll(x, signs + round * n, n);
   }
 }
 
@@ -132,9 +149,9 @@ namespace ivfremote {
 
 HWY_EXPORT(Rotate);
 
-Rotation::Rotation(uint32_t dimensions, uint64_t seed)
-    : dimensions_(dimensions), padded_(Padded(dimensions)), signs_(size_t{kRounds} * padded_) {
-  assert(dimensions > 0);
+Rotation::Rotation(uint32_t dimensions, uint32_t padded, uint64_t seed)
+    : dimensions_(dimensions), padded_(padded), signs_(size_t{kRounds} * padded_) {
+  assert(dimensions > 0 && dimensions <= padded && padded % 8 == 0);
   // splitmix64 (Steele, Lea and Flood).
   uint64_t state = seed;
   uint64_t word = 0;

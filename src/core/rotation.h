@@ -3,8 +3,8 @@
 // Every step is orthonormal, so lengths and inner products stay. It makes the coordinates of any vector look alike,
 // which is what the codes' error bounds rest on.
 //
-// Segments are read with the rotation they were written with, so this decides a format. With D the dimensions padded
-// and P the largest power of two that is at most D, round r = 0, 1, 2, 3 does, in float32 arithmetic without fused
+// Segments are read with the rotation they were written with, so this decides a format. With D the padded dimensions, a
+// multiple of 8, and P the largest power of two that is at most D, round r = 0, 1, 2, 3 does, in float32 arithmetic without fused
 // operations:
 //   1. Signs: x_j changes its sign if bit n % 64 (0 the least significant) of the output n / 64 of splitmix64 is 1,
 //      where n = r D + j. Output m of splitmix64, m = 0, 1, ..., is made of z = seed + (m + 1) 0x9e3779b97f4a7c15 by
@@ -27,11 +27,8 @@ class Rotation {
  public:
   static constexpr uint32_t kRounds = 4;
 
-  // `dimensions` is at least 1.
-  Rotation(uint32_t dimensions, uint64_t seed);
-
-  // Vectors are padded with zeros to a multiple of 16 before they are rotated.
-  static constexpr uint32_t Padded(uint32_t dimensions) { return (dimensions + 15) / 16 * 16; }
+  // Of vectors of `dimensions`, at least 1, padded with zeros to `padded`, a multiple of 8.
+  Rotation(uint32_t dimensions, uint32_t padded, uint64_t seed);
 
   uint32_t dimensions() const { return dimensions_; }
   uint32_t padded() const { return padded_; }

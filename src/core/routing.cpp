@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/distance.h"
+#include "core/format_version.h"
 #include "core/half.h"
 #include "core/little_endian.h"
 #include "core/object_store.h"
@@ -14,7 +15,7 @@ namespace ivfremote {
 namespace {
 
 constexpr uint32_t kMagic = 0x54554f52;  // "ROUT"
-constexpr uint16_t kVersion = 0;
+constexpr uint16_t kVersion = 1;
 constexpr uint8_t kFloat16 = 1;
 constexpr uint64_t kAlignment = 64;
 constexpr uint32_t kCodeBits = 4;
@@ -96,8 +97,9 @@ void PrepareCodes(uint32_t bits, uint64_t rotation_seed, Routing* routing) {
   routing->code_offsets.clear();
   routing->codes.clear();
   if (bits == 0) return;
-  routing->rotation.emplace(routing->dimensions, rotation_seed);
-  routing->code_offsets = CodeOffsets({CodeKind::kRabitq, bits, routing->dimensions}, routing->group_first);
+  const CodeFormat format{CodeKind::kRabitq, bits, routing->dimensions};
+  routing->rotation.emplace(routing->dimensions, format.padded(), rotation_seed);
+  routing->code_offsets = CodeOffsets(format, routing->group_first);
 }
 
 }  // namespace
@@ -128,14 +130,12 @@ Status DecodeRoutingHeader(Bytes bytes, RoutingHeader* header) {
   if (bytes.size() < sizeof(RawRoutingHeader)) return Status::Corrupt("routing is shorter than its header");
   const auto raw = Load<RawRoutingHeader>(bytes.data());
   if (raw.magic != kMagic) return Status::Corrupt("not a routing");
-  if (raw.version > kVersion)
-    return Status::Unsupported("routing has format version " + std::to_string(raw.version) +
-                               ", this library reads up to " + std::to_string(kVersion));
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("routing", raw.version, kVersion));
   const bool known_code = raw.code_kind == static_cast<uint8_t>(CodeKind::kRabitq) ? IsCodeWidth(raw.code_bits)
                                                                                    : raw.code_kind == 0;
-  if (raw.required_features != 0 || raw.centroid_kind != kFloat16 || !known_code)
+  if (raw.required_features != 0 || raw.centroid_kind != kFloat16 || !known_code || !IsKnownMetric(raw.metric))
     return Status::Unsupported("routing uses features this library does not know");
-  if (raw.metric > static_cast<uint8_t>(Metric::kCosine) || raw.dimensions == 0 ||
+  if (raw.dimensions == 0 ||
       raw.dimensions > kMaxDimensions || raw.list_count == 0 || raw.list_count > kMaxLists ||
       raw.group_count == 0 || raw.group_count > raw.list_count || raw.exponent < kMinExponent ||
       raw.exponent > kMaxExponent || raw.code_bytes > kMaxCodeBytes || raw.code_bytes % kAlignment != 0 ||

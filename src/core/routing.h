@@ -1,4 +1,4 @@
-// Routing: the centroids of an index. Which list a row belongs to, and which lists a query probes; the bytes, version 0.
+// Routing: the centroids of an index. Which list a row belongs to, and which lists a query probes; the bytes, version 1.
 //
 // Centroids are relative to the mean of the sample they were trained on (normalised rows for cosine): a matrix product
 // of rows with a large common offset would lose the distance in its rounding. Lists are numbered in layout order, a
@@ -22,6 +22,7 @@
 
 #include "core/code_format.h"
 #include "core/code_scorer.h"
+#include "core/rotation.h"
 #include "core/status.h"
 #include "core/types.h"
 

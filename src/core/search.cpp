@@ -36,7 +36,7 @@ Search::Search(const SearchOptions& options, const float* query)
       aligned_row_(query_.size()) {
   if (exact()) return;
   const uint32_t padded = options.format.padded();
-  coder_ = std::make_unique<QueryCoder>(options.metric, query, options.format.dimensions, options.rotation_seed,
+  coder_ = std::make_unique<QueryCoder>(options.metric, options.format, query, options.rotation_seed,
                                         options.routing_mean);
   code_scorer_ = std::make_unique<CodeScorer>(options.metric, padded, options.format.bits, options.epsilon);
   centroid_.resize(options.format.dimensions);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/checksum.h"
+#include "core/format_version.h"
 #include "core/little_endian.h"
 
 namespace ivfremote {
@@ -36,7 +37,10 @@ struct RawHeader {
   uint32_t crc;
 };
 static_assert(sizeof(RawHeader) == SegmentHeader::kBytes && sizeof(SegmentName) == 48);
-static_assert(offsetof(RawHeader, name) == 40 && offsetof(RawHeader, crc) == 124);
+static_assert(offsetof(RawHeader, dimensions) == 20 && offsetof(RawHeader, metric) == 24 &&
+              offsetof(RawHeader, list_count) == 28 && offsetof(RawHeader, part_bytes) == 32 &&
+              offsetof(RawHeader, name) == 40 && offsetof(RawHeader, rotation_seed) == 88 &&
+              offsetof(RawHeader, crc) == 124);
 
 struct RawBlockHeader {
   uint32_t magic;
@@ -53,6 +57,8 @@ struct RawBlockHeader {
   uint8_t reserved1[28];
 };
 static_assert(sizeof(RawBlockHeader) == kBlockHeaderBytes);
+static_assert(offsetof(RawBlockHeader, dimensions) == 16 && offsetof(RawBlockHeader, rows_offset) == 24 &&
+              offsetof(RawBlockHeader, columns_offset) == 32);
 
 struct RawDirectoryHeader {
   uint32_t magic;
@@ -63,23 +69,39 @@ struct RawDirectoryHeader {
   uint32_t list_count;
   uint32_t block_count;
   uint32_t statistics_bytes;  // per list, for filter columns; after the block entries
-  uint8_t reserved1[40];
+  uint32_t required_features;
+  uint32_t ignorable_features;
+  uint8_t reserved1[32];
 };
 static_assert(sizeof(RawDirectoryHeader) == DirectoryHeader::kBytes);
+static_assert(offsetof(RawDirectoryHeader, list_count) == 12 && offsetof(RawDirectoryHeader, statistics_bytes) == 20 &&
+              offsetof(RawDirectoryHeader, required_features) == 24);
+static_assert(offsetof(ListEntry, block_count) == 4);
+static_assert(offsetof(BlockEntry, length) == 8 && offsetof(BlockEntry, rows) == 12 && offsetof(BlockEntry, crc) == 16 &&
+              offsetof(BlockEntry, list) == 20 && offsetof(BlockEntry, centroid) == 24);
+
+// Sections of a segment, by their number in the trailer.
+enum SectionNumber { kRouting, kDirectory, kSampleRows, kUnused, kSections };
 
 struct RawTrailer {
-  uint64_t routing_offset;
-  uint64_t routing_bytes;
-  uint64_t directory_offset;
-  uint64_t directory_bytes;
-  uint32_t routing_crc;
-  uint32_t directory_crc;
+  uint16_t version;
+  uint16_t trailer_bytes;
+  uint32_t required_features;
+  uint32_t ignorable_features;
+  uint32_t reserved0;
   uint64_t rows;
-  uint32_t reserved;
+  uint64_t copies;
+  uint64_t section_offset[kSections];
+  uint64_t section_bytes[kSections];
+  uint32_t section_crc[kSections];
+  uint32_t reserved1;
   uint32_t crc;  // of everything else in the trailer
   uint64_t magic;
 };
 static_assert(sizeof(RawTrailer) == SegmentTrailer::kBytes);
+static_assert(offsetof(RawTrailer, rows) == 16 && offsetof(RawTrailer, section_offset) == 32 &&
+              offsetof(RawTrailer, section_bytes) == 64 && offsetof(RawTrailer, section_crc) == 96 &&
+              offsetof(RawTrailer, crc) == 116 && offsetof(RawTrailer, magic) == 120);
 
 template <typename T>
 std::vector<std::byte> ToBytes(const T& raw) {
@@ -98,6 +120,18 @@ Status CheckRange(const char* what, uint64_t offset, uint64_t bytes, uint64_t en
   if (offset > end || bytes > end - offset)
     return Status::Corrupt(std::string(what) + " of the segment lies beyond its end");
   return Status::Ok();
+}
+
+void PutSection(const SegmentSection& section, SectionNumber number, RawTrailer* raw) {
+  raw->section_offset[number] = section.offset;
+  raw->section_bytes[number] = section.bytes;
+  raw->section_crc[number] = section.crc;
+}
+
+Status TakeSection(const RawTrailer& raw, SectionNumber number, const char* what, uint64_t segment_bytes,
+                   SegmentSection* section) {
+  *section = {raw.section_offset[number], raw.section_bytes[number], raw.section_crc[number]};
+  return CheckRange(what, section->offset, section->bytes, segment_bytes);
 }
 
 // What the rows of a block take, the TIDs apart.
@@ -138,18 +172,16 @@ Status DecodeSegmentHeader(Bytes bytes, SegmentHeader* header) {
   const auto raw = Load<RawHeader>(bytes.data());
   if (raw.magic != kHeaderMagic) return Status::Corrupt("not a segment of ivfremote");
   // Before the checksum: a newer version may check differently.
-  if (raw.version > kSegmentVersion)
-    return Status::Unsupported("segment has format version " + std::to_string(raw.version) +
-                               ", this library reads up to " + std::to_string(kSegmentVersion));
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("segment", raw.version, kSegmentVersion));
   if (Crc32c(bytes.first(offsetof(RawHeader, crc))) != raw.crc)
     return Status::Corrupt("checksum mismatch in the segment's header");
   if ((raw.required_features & ~kSegmentRequiredFeatures) != 0)
     return Status::Unsupported("segment uses features this library does not know");
+  if (!IsKnownMetric(raw.metric) || !IsKnownCode(raw.code_kind, raw.bits))
+    return Status::Unsupported("segment has distances or codes this library does not know");
   if (raw.header_bytes != SegmentHeader::kBytes || raw.dimensions == 0 || raw.dimensions > kMaxDimensions ||
-      raw.metric > static_cast<uint8_t>(Metric::kCosine) || raw.list_count == 0 || raw.list_count > kMaxLists)
+      raw.list_count == 0 || raw.list_count > kMaxLists)
     return Status::Corrupt("segment has an impossible header");
-  if (!IsKnownCode(raw.code_kind, raw.bits))
-    return Status::Unsupported("segment has codes this library does not know");
   header->version = raw.version;
   header->required_features = raw.required_features;
   header->ignorable_features = raw.ignorable_features;
@@ -168,28 +200,29 @@ Status DecodeDirectoryHeader(Bytes bytes, DirectoryHeader* header) {
   if (bytes.size() < sizeof(RawDirectoryHeader)) return Status::Corrupt("directory is shorter than its header");
   const auto raw = Load<RawDirectoryHeader>(bytes.data());
   if (raw.magic != kDirectoryMagic) return Status::Corrupt("not a directory of a segment");
-  if (raw.version > kSegmentVersion)
-    return Status::Unsupported("directory has format version " + std::to_string(raw.version) +
-                               ", this library reads up to " + std::to_string(kSegmentVersion));
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("directory", raw.version, kSegmentVersion));
+  if ((raw.required_features & ~kSegmentRequiredFeatures) != 0)
+    return Status::Unsupported("directory uses features this library does not know");
   if (raw.list_entry_bytes != sizeof(ListEntry) || raw.block_entry_bytes != sizeof(BlockEntry) ||
       raw.list_count == 0 || raw.list_count > kMaxLists)
     return Status::Corrupt("directory has an impossible header");
   header->list_count = raw.list_count;
   header->block_count = raw.block_count;
+  header->statistics_bytes = raw.statistics_bytes;
   return Status::Ok();
 }
 
 Status CheckBlockEntry(const BlockEntry& entry, uint32_t list, uint64_t segment_bytes) {
   IVFREMOTE_RETURN_IF_ERROR(CheckRange("a block", entry.offset, entry.length, segment_bytes));
   if (entry.list != list || entry.offset % kBlockAlignment != 0 || entry.rows == 0 || entry.rows > kMaxBlockRows ||
-      entry.length < kBlockHeaderBytes)
+      entry.length < kBlockHeaderBytes || entry.length > kMaxBlockBytes)
     return Status::Corrupt("directory has an impossible entry for list " + std::to_string(list));
   return Status::Ok();
 }
 
 std::vector<std::byte> EncodeDirectory(const Directory& directory) {
-  DirectoryHeader header{static_cast<uint32_t>(directory.lists.size()),
-                         static_cast<uint32_t>(directory.blocks.size())};
+  const DirectoryHeader header{static_cast<uint32_t>(directory.lists.size()),
+                               static_cast<uint32_t>(directory.blocks.size()), 0};
   RawDirectoryHeader raw{};
   raw.magic = kDirectoryMagic;
   raw.version = kSegmentVersion;
@@ -232,13 +265,14 @@ Status DecodeDirectory(Bytes bytes, uint64_t segment_bytes, Directory* directory
 
 std::vector<std::byte> EncodeSegmentTrailer(const SegmentTrailer& trailer) {
   RawTrailer raw{};
-  raw.routing_offset = trailer.routing_offset;
-  raw.routing_bytes = trailer.routing_bytes;
-  raw.directory_offset = trailer.directory_offset;
-  raw.directory_bytes = trailer.directory_bytes;
-  raw.routing_crc = trailer.routing_crc;
-  raw.directory_crc = trailer.directory_crc;
+  raw.version = kSegmentVersion;
+  raw.trailer_bytes = SegmentTrailer::kBytes;
+  raw.required_features = trailer.required_features;
+  raw.ignorable_features = trailer.ignorable_features;
   raw.rows = trailer.rows;
+  raw.copies = trailer.copies;
+  PutSection(trailer.routing, kRouting, &raw);
+  PutSection(trailer.directory, kDirectory, &raw);
   raw.magic = kTrailerMagic;
   raw.crc = TrailerCrc(raw);
   return ToBytes(raw);
@@ -248,17 +282,20 @@ Status DecodeSegmentTrailer(Bytes bytes, uint64_t segment_bytes, SegmentTrailer*
   if (bytes.size() < sizeof(RawTrailer)) return Status::Corrupt("segment is shorter than its trailer");
   const auto raw = Load<RawTrailer>(bytes.data());
   if (raw.magic != kTrailerMagic) return Status::Corrupt("segment has no trailer: it is cut off");
+  // Before the checksum: a newer version may check differently.
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("segment's trailer", raw.version, kSegmentVersion));
   if (TrailerCrc(raw) != raw.crc) return Status::Corrupt("checksum mismatch in the segment's trailer");
-  IVFREMOTE_RETURN_IF_ERROR(CheckRange("the routing", raw.routing_offset, raw.routing_bytes, segment_bytes));
-  IVFREMOTE_RETURN_IF_ERROR(CheckRange("the directory", raw.directory_offset, raw.directory_bytes, segment_bytes));
-  trailer->routing_offset = raw.routing_offset;
-  trailer->routing_bytes = raw.routing_bytes;
-  trailer->directory_offset = raw.directory_offset;
-  trailer->directory_bytes = raw.directory_bytes;
-  trailer->routing_crc = raw.routing_crc;
-  trailer->directory_crc = raw.directory_crc;
+  if ((raw.required_features & ~kSegmentRequiredFeatures) != 0)
+    return Status::Unsupported("segment uses features this library does not know");
+  if (raw.trailer_bytes != SegmentTrailer::kBytes || raw.rows > raw.copies || raw.section_bytes[kRouting] == 0 ||
+      raw.section_bytes[kDirectory] == 0)
+    return Status::Corrupt("segment has an impossible trailer");
+  trailer->required_features = raw.required_features;
+  trailer->ignorable_features = raw.ignorable_features;
   trailer->rows = raw.rows;
-  return Status::Ok();
+  trailer->copies = raw.copies;
+  IVFREMOTE_RETURN_IF_ERROR(TakeSection(raw, kRouting, "the routing", segment_bytes, &trailer->routing));
+  return TakeSection(raw, kDirectory, "the directory", segment_bytes, &trailer->directory);
 }
 
 void PutCodedRows(const CodeFormat& format, const std::byte* rows, uint32_t count, std::byte* to) {
@@ -293,7 +330,7 @@ void BlockBuilder::Add(Tid tid, const std::byte* row) {
   tids_.push_back(tid);
 }
 
-bool BlockBuilder::full() const { return tids_.size() >= kMaxBlockRows || rows_.size() >= kMaxBlockBytes; }
+bool BlockBuilder::full() const { return tids_.size() >= kMaxBlockRows || rows_.size() >= kFullBlockBytes; }
 
 std::vector<std::byte> BlockBuilder::Finish(uint32_t list, uint32_t centroid) {
   RawBlockHeader raw{};

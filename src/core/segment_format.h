@@ -1,6 +1,6 @@
-// The bytes of a segment, version 0 (may change until it is frozen as 1); docs/format.md is the same in prose.
+// The bytes of a segment, version 1, frozen; docs/format.md is the same in prose.
 //
-//   header (128) | blocks, each starting at a multiple of 64 | routing | directory | trailer (64)
+//   header (128) | blocks, each starting at a multiple of 64 | routing | directory | trailer (128)
 //
 // Offsets are logical. Where `part_bytes` is not 0, part i of the segment holds the logical bytes from i * part_bytes
 // on. No block crosses from one part into the next, nor the trailer: what would is moved to the start of the next part.
@@ -20,11 +20,12 @@
 
 namespace ivfremote {
 
-inline constexpr uint16_t kSegmentVersion = 0;
+inline constexpr uint16_t kSegmentVersion = 1;
 inline constexpr uint32_t kSegmentRequiredFeatures = 0;  // those this library knows
 inline constexpr uint64_t kBlockAlignment = 64;
 inline constexpr uint32_t kMaxBlockRows = 4096;
-inline constexpr uint32_t kMaxBlockBytes = 4 << 20;  // a block ends at the first row that fills this
+inline constexpr uint32_t kFullBlockBytes = 4 << 20;  // a block ends at the first row that fills this
+inline constexpr uint32_t kMaxBlockBytes = 8 << 20;   // with that row, TIDs and filter columns
 inline constexpr uint64_t kDefaultPartBytes = uint64_t{1} << 30;
 inline constexpr uint32_t kTidBytes = 6;
 
@@ -78,18 +79,19 @@ struct ListEntry {
 static_assert(sizeof(ListEntry) == 8);
 
 // The directory is read in place, entry by entry, from pages or from the segment:
-// header (64) | ListEntry x list_count | BlockEntry x block_count.
+// header (64) | ListEntry x list_count | BlockEntry x block_count | statistics, if any.
 struct DirectoryHeader {
   static constexpr size_t kBytes = 64;
 
   uint32_t list_count = 0;
   uint32_t block_count = 0;
+  uint32_t statistics_bytes = 0;  // after the block entries; for filter columns, which this library does not know
 
   uint64_t ListEntryOffset(uint32_t list) const { return kBytes + uint64_t{list} * sizeof(ListEntry); }
   uint64_t BlockEntryOffset(uint32_t block) const {
     return ListEntryOffset(list_count) + uint64_t{block} * sizeof(BlockEntry);
   }
-  uint64_t EncodedBytes() const { return BlockEntryOffset(block_count); }
+  uint64_t EncodedBytes() const { return BlockEntryOffset(block_count) + statistics_bytes; }
 };
 
 Status DecodeDirectoryHeader(Bytes bytes, DirectoryHeader* header);
@@ -105,16 +107,24 @@ struct Directory {
 std::vector<std::byte> EncodeDirectory(const Directory& directory);
 Status DecodeDirectory(Bytes bytes, uint64_t segment_bytes, Directory* directory);
 
-struct SegmentTrailer {
-  static constexpr size_t kBytes = 64;
+// A run of bytes of a segment that is no block.
+struct SegmentSection {
+  uint64_t offset = 0;
+  uint64_t bytes = 0;  // 0: there is none
+  uint32_t crc = 0;    // crc32c of them
 
-  uint64_t routing_offset = 0;
-  uint64_t routing_bytes = 0;
-  uint64_t directory_offset = 0;
-  uint64_t directory_bytes = 0;
-  uint32_t routing_crc = 0;
-  uint32_t directory_crc = 0;
-  uint64_t rows = 0;
+  friend bool operator==(const SegmentSection&, const SegmentSection&) = default;
+};
+
+struct SegmentTrailer {
+  static constexpr size_t kBytes = 128;
+
+  uint32_t required_features = 0;
+  uint32_t ignorable_features = 0;
+  SegmentSection routing;
+  SegmentSection directory;
+  uint64_t rows = 0;    // each counted once
+  uint64_t copies = 0;  // in blocks: rows of a spilled segment may be in two lists
 };
 
 std::vector<std::byte> EncodeSegmentTrailer(const SegmentTrailer& trailer);

@@ -25,7 +25,7 @@ uint64_t SegmentWriter::EmitRun(const std::vector<std::byte>& run) {
   const uint64_t offset = AlignUp(end_, kBlockAlignment);
   end_ = offset;
   for (size_t done = 0; done < run.size();) {
-    size_t piece = std::min<size_t>(run.size() - done, kMaxBlockBytes);
+    size_t piece = std::min<size_t>(run.size() - done, kFullBlockBytes);
     if (header_.part_bytes != 0)
       piece = static_cast<size_t>(std::min<uint64_t>(piece, header_.part_bytes - end_ % header_.part_bytes));
     const auto from = run.begin() + static_cast<ptrdiff_t>(done);
@@ -46,7 +46,7 @@ Status SegmentWriter::Add(uint32_t list, Tid tid, const std::byte* row) {
   if (list != list_ || block_.full()) IVFREMOTE_RETURN_IF_ERROR(FlushBlock());
   list_ = list;
   block_.Add(tid, row);
-  ++rows_;
+  ++copies_;
   return Status::Ok();
 }
 
@@ -67,23 +67,23 @@ Status SegmentWriter::FlushBlock() {
   return Status::Ok();
 }
 
-Status SegmentWriter::Finish() {
+Status SegmentWriter::Finish(uint64_t rows) {
+  if (rows > copies_) return Status::Internal("more rows than were added");
   finished_ = true;
   uint64_t offset;
   if (end_ == 0) IVFREMOTE_RETURN_IF_ERROR(Emit(EncodeSegmentHeader(header_), 1, &offset));
   IVFREMOTE_RETURN_IF_ERROR(FlushBlock());
   SegmentTrailer trailer;
-  trailer.rows = rows_;
+  trailer.rows = rows;
+  trailer.copies = copies_;
   {
     const std::vector<std::byte> routing = routing_->Encode(/*with_codes=*/false);
-    trailer.routing_bytes = routing.size();
-    trailer.routing_crc = Crc32c(routing);
-    trailer.routing_offset = EmitRun(routing);
+    trailer.routing = {0, routing.size(), Crc32c(routing)};
+    trailer.routing.offset = EmitRun(routing);
   }
   const std::vector<std::byte> directory = EncodeDirectory(directory_);
-  trailer.directory_bytes = directory.size();
-  trailer.directory_crc = Crc32c(directory);
-  trailer.directory_offset = EmitRun(directory);
+  trailer.directory = {0, directory.size(), Crc32c(directory)};
+  trailer.directory.offset = EmitRun(directory);
   return Emit(EncodeSegmentTrailer(trailer), kBlockAlignment, &offset);
 }
 

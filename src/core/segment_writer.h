@@ -24,13 +24,13 @@ class SegmentWriter {
 
   // Lists must not decrease. `row` is CodeFormat::RowBytes() long.
   Status Add(uint32_t list, Tid tid, const std::byte* row);
-  // Writes what follows the last row. Nothing may be added after.
-  Status Finish();
+  // Writes what follows the last row. Nothing may be added after. `rows`: how many were added, each counted once.
+  Status Finish(uint64_t rows);
 
   // What has been written since the last call.
   std::vector<Chunk> TakeOutput();
 
-  uint64_t rows() const { return rows_; }
+  uint64_t copies() const { return copies_; }  // rows as they were added
   uint64_t bytes() const { return end_; }  // the logical end
   const Directory& directory() const { return directory_; }
 
@@ -48,7 +48,7 @@ class SegmentWriter {
   Directory directory_;
   std::vector<Chunk> output_;
   uint64_t end_ = 0;
-  uint64_t rows_ = 0;
+  uint64_t copies_ = 0;
   bool finished_ = false;
 };
 

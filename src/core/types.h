@@ -23,6 +23,8 @@ inline constexpr uint32_t kMaxLists = 1048576;
 enum class Metric : uint8_t { kL2 = 0, kInnerProduct = 1, kCosine = 2 };
 enum class CodeKind : uint8_t { kFloat32 = 0, kRabitq = 1 };
 
+constexpr bool IsKnownMetric(uint8_t metric) { return metric <= static_cast<uint8_t>(Metric::kCosine); }
+
 // A heap tuple's address, as Postgres numbers it: block from 0, offset from 1.
 struct Tid {
   uint32_t block = 0;

@@ -116,8 +116,7 @@ void BuildTrained(Build* build, MetaPage* meta) {
   }
   Drop(encoded);
   const uint64_t generation = meta->next_id++;
-  meta->current =
-      CreateGeneration(build->index, generation, std::min<uint32_t>(meta->list_count, kMaxPendingGroups));
+  meta->current = CreateGeneration(build->index, generation, meta->list_count);
   meta->current.code_kind = meta->code_kind;
   meta->segments[0] = build->segment;
   meta->segment_count = 1;
@@ -189,7 +188,7 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
     BuildTrained(build, meta);
   } else {
     const uint64_t generation = meta->next_id++;
-    meta->current = CreateGeneration(index, generation, 1);
+    meta->current = CreateGeneration(index, generation, 0);
     ReplaceMeta(index, *meta);
     build->dimensions = 0;
     BuildUntrained(build);

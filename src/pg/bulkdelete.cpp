@@ -32,7 +32,7 @@ void DeleteFromSegment(BulkDelete* state, const SegmentEntry& segment) {
 
 // Returns the next page of the chain.
 BlockNumber DeleteFromPendingPage(BulkDelete* state, const PendingLayout& layout, uint64_t generation,
-                                  BlockNumber block) {
+                                  BlockNumber block, uint32_t number) {
   Relation index = state->info->index;
   IVFREMOTE_VACUUM_DELAY();
   const Buffer buffer = ReadBufferExtended(index, MAIN_FORKNUM, block, RBM_NORMAL, state->info->strategy);
@@ -41,7 +41,7 @@ BlockNumber DeleteFromPendingPage(BulkDelete* state, const PendingLayout& layout
   GenericXLogState* xlog = GenericXLogStart(index);
   const Page page = GenericXLogRegisterBuffer(xlog, buffer, 0);
   const PageSpecial* special = SpecialOf(page);
-  CheckPendingRows(index, block, layout, special->used);
+  CheckPendingRows(index, block, layout, *special, number);
   bool changed = false;
   for (uint32_t i = 0; i < special->used; ++i) {
     auto* row = reinterpret_cast<PendingRow*>(PayloadOf(page) + layout.RowOffset(i));
@@ -68,7 +68,8 @@ void DeleteFromGeneration(BulkDelete* state, const PendingGeneration& generation
   const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation));
   for (uint32_t group = 0; group < generation.group_count; ++group) {
     BlockNumber block = PendingChainHead(state->info->index, generation, group);
-    while (block != kNoBlock) block = DeleteFromPendingPage(state, layout, generation.id, block);
+    for (uint32_t number = 0; block != kNoBlock; ++number)
+      block = DeleteFromPendingPage(state, layout, generation.id, block, number);
   }
 }
 

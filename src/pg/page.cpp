@@ -91,7 +91,7 @@ void DecodeMeta(Relation index, Bytes payload, MetaPage* meta) {
   const CoreError error = RunCore([&] { return DecodeMetaPage(payload, meta); });
   if (error.code == StatusCode::kUnsupported)
     ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                    errmsg("index \"%s\" has %s", RelationGetRelationName(index), error.message),
+                    errmsg("index \"%s\": %s", RelationGetRelationName(index), error.message),
                     errhint("Install the newer library on this server too.")));
   if (error.sqlstate != 0) ThrowCorruptIndex(index, kMetaBlock, error.message);
 }

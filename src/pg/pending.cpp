@@ -13,7 +13,8 @@
 
 namespace ivfremote {
 
-PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t group_count) {
+PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t list_count) {
+  const uint32_t group_count = std::clamp(list_count, 1u, kMaxPendingGroups);
   TreeWriter tree;
   TreeWriterInit(&tree, index, id);
   auto* chains = static_cast<PendingChain*>(palloc(kChainsPerPage * sizeof(PendingChain)));
@@ -28,6 +29,7 @@ PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t group_c
   PendingGeneration generation;
   generation.id = id;
   generation.group_count = group_count;
+  generation.list_count = list_count;
   generation.directory_root = directory.root;
   generation.directory_depth = directory.depth;
   return generation;
@@ -70,8 +72,9 @@ BlockNumber PendingChainHead(Relation index, const PendingGeneration& generation
   return ChainsOf(page.payload)[group % kChainsPerPage].head;
 }
 
-void CheckPendingRows(Relation index, BlockNumber block, const PendingLayout& layout, uint32_t used) {
-  const CoreError error = RunCore([&] { return CheckPendingPage(layout, used); });
+void CheckPendingRows(Relation index, BlockNumber block, const PendingLayout& layout, const PageSpecial& special,
+                      uint32_t number) {
+  const CoreError error = RunCore([&] { return CheckPendingPage(layout, special, number); });
   if (error.sqlstate != 0) ThrowCorruptIndex(index, block, error.message);
 }
 
@@ -190,7 +193,8 @@ bool AppendRow(Relation index, const MetaPage& meta, uint32_t group, const Pendi
       } else {
         const BlockNumber block = BufferGetBlockNumber(fresh);
         const Page page = GenericXLogRegisterBuffer(state, fresh, GENERIC_XLOG_FULL_IMAGE);
-        InitIndexPage(page, {PageKind::kPending, meta.current.id, 0, 0});
+        const uint32_t number = tail == InvalidBuffer ? 0 : SpecialOf(BufferGetPage(tail))->position + 1;
+        InitIndexPage(page, {PageKind::kPending, meta.current.id, number, 0});
         PutRow(page, layout, row);
         if (tail != InvalidBuffer) SpecialOf(GenericXLogRegisterBuffer(state, tail, 0))->next = block;
         if (chain->head == kNoBlock) chain->head = block;
@@ -239,7 +243,7 @@ bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector) {
     row.code = std::as_bytes(std::span(vector.values, vector.dimensions));
     if (meta->trained()) {
       auto* code = static_cast<std::byte*>(palloc(layout.code_bytes));
-      row.row.list = CodeRow(index, *meta, vector, code);
+      row.row.list = row.row.centroid = CodeRow(index, *meta, vector, code);
       row.code = {code, layout.code_bytes};
     }
     StreamRef wide;
@@ -247,7 +251,7 @@ bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector) {
       wide = WriteStream(index, meta->current.id, row.code);
       row.code = std::as_bytes(std::span(&wide, 1));
     }
-    const uint32_t group = PendingGroupOf(row.row.list, meta->list_count, meta->current.group_count);
+    const uint32_t group = PendingGroupOf(row.row.list, meta->current);
     done = AppendRow(index, *meta, group, layout, row);
   }
   pfree(meta);

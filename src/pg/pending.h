@@ -8,8 +8,8 @@
 
 namespace ivfremote {
 
-// Writes the empty directory of a new generation.
-PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t group_count);
+// Writes the empty directory of a new generation of an index with so many lists; 0: untrained.
+PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t list_count);
 
 // Writes the meta page and the empty directory of an untrained index into an unlogged index's init fork.
 void WriteInitFork(Relation index, MetaPage* meta);
@@ -23,8 +23,9 @@ BlockNumber PendingChainHead(Relation index, const PendingGeneration& generation
 // Rows appended to the generation, dead ones included.
 uint64_t CountPendingRows(Relation index, const PendingGeneration& generation);
 
-// Ends with an error if a page claims more rows than fit.
-void CheckPendingRows(Relation index, BlockNumber block, const PendingLayout& layout, uint32_t used);
+// Ends with an error unless the page is number `number` of its chain and its rows fit.
+void CheckPendingRows(Relation index, BlockNumber block, const PendingLayout& layout, const PageSpecial& special,
+                      uint32_t number);
 
 inline Tid TidOf(ItemPointer pointer) {
   return {ItemPointerGetBlockNumberNoCheck(pointer), ItemPointerGetOffsetNumberNoCheck(pointer)};

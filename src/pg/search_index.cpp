@@ -189,11 +189,12 @@ void AddUnordered(IndexSearch* search, Tid tid) {
 
 // Adds the rows of one pending page and returns the next page of its chain.
 BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generation, BlockNumber block,
-                           const PendingLayout& layout, const ProbedLists* lists, std::byte* wide_row) {
+                           uint32_t number, const PendingLayout& layout, const ProbedLists* lists,
+                           std::byte* wide_row) {
   LookAtWave(search);
   PageCopy page;
   CopyPage(search->index, block, PageKind::kPending, generation.id, &page);
-  CheckPendingRows(search->index, block, layout, page.special.used);
+  CheckPendingRows(search->index, block, layout, page.special, number);
   for (uint32_t i = 0; i < page.special.used; ++i) {
     const std::byte* at = page.payload + layout.RowOffset(i);
     PendingRow row;
@@ -230,12 +231,12 @@ void AddPendingRows(IndexSearch* search, const PendingGeneration& generation, co
   uint32_t last_group = UINT32_MAX;
   const uint32_t count = Restricts(lists) ? lists->count : generation.group_count;
   for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t group =
-        Restricts(lists) ? PendingGroupOf(lists->numbers[i], meta.list_count, generation.group_count) : i;
+    const uint32_t group = Restricts(lists) ? PendingGroupOf(lists->numbers[i], generation) : i;
     if (group == last_group) continue;
     last_group = group;
     BlockNumber block = PendingChainHead(search->index, generation, group);
-    while (block != kNoBlock) block = AddPendingPage(search, generation, block, layout, lists, wide_row);
+    for (uint32_t number = 0; block != kNoBlock; ++number)
+      block = AddPendingPage(search, generation, block, number, layout, lists, wide_row);
   }
 }
 

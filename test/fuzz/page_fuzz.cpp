@@ -20,6 +20,7 @@ void FuzzSpecial(FuzzInput* input) {
   const auto kind = static_cast<PageKind>(input->TakeBetween(1, 6));
   PageSpecial valid{};
   valid.magic = PageSpecial::kMagic;
+  valid.version = PageSpecial::kVersion;
   valid.kind = static_cast<uint16_t>(kind);
   valid.owner = 5;
   std::vector<std::byte> bytes(sizeof valid);
@@ -42,7 +43,7 @@ void FuzzMeta(FuzzInput* input) {
   valid.routing_id = 1;
   valid.routing = {3, 0, 100};
   valid.list_count = 2;
-  valid.current = {2, 2, 0, 4};
+  valid.current = {2, 2, 0, 4, 2};
   if (input->Take<uint8_t>() % 2 == 0) {
     valid.code_kind = valid.current.code_kind = CodeKind::kRabitq;
     valid.bits = 4;
@@ -64,7 +65,8 @@ void FuzzMeta(FuzzInput* input) {
   if (!status.ok()) return RequireRefusal(status);
   REQUIRE(meta.dimensions <= kMaxDimensions && meta.list_count <= kMaxLists);
   REQUIRE(meta.segment_count <= MetaPage::kMaxSegments);
-  REQUIRE(!meta.trained() || (meta.list_count > 0 && meta.dimensions > 0));
+  REQUIRE(!meta.trained() || (meta.list_count > 0 && meta.dimensions > 0 && meta.routing.root != kNoBlock));
+  REQUIRE(meta.trained() || (meta.list_count == 0 && meta.segment_count == 0));
   REQUIRE(strnlen(meta.server, sizeof meta.server) < sizeof meta.server);
   for (const PendingGeneration* generation : {&meta.current, &meta.sealed}) {
     if (generation->id == 0) continue;
@@ -73,8 +75,8 @@ void FuzzMeta(FuzzInput* input) {
     REQUIRE(IsKnownCode(static_cast<uint8_t>(format.kind), static_cast<uint8_t>(format.bits)));
     REQUIRE(PendingLayoutFor(format).rows_per_page >= 1);
     REQUIRE(generation->group_count >= 1 && generation->group_count <= kMaxPendingGroups);
-    REQUIRE(PendingGroupOf(meta.list_count == 0 ? 0 : meta.list_count - 1, meta.list_count, generation->group_count) <
-            generation->group_count);
+    for (uint32_t list : {0u, generation->list_count, meta.list_count, 0xffffffffu})
+      REQUIRE(PendingGroupOf(list, *generation) < generation->group_count);
   }
   RequireUsable(meta.routing);
   RequireUsable(meta.recall_curve);
@@ -83,6 +85,8 @@ void FuzzMeta(FuzzInput* input) {
     REQUIRE(segment.id > 0 && segment.id < meta.next_id && segment.list_count > 0);
     for (const StreamRef* ref : {&segment.directory, &segment.tid_map, &segment.data}) RequireUsable(*ref);
     if (segment.place == SegmentPlace::kPages) REQUIRE(segment.data.bytes == segment.bytes);
+    REQUIRE(segment.directory.bytes >= DirectoryHeader::kBytes);
+    for (uint32_t k = 0; k < i; ++k) REQUIRE(meta.segments[k].id != segment.id);
   }
 }
 
@@ -251,15 +255,19 @@ void FuzzPending(FuzzInput* input) {
   REQUIRE(layout.row_bytes % alignof(PendingRow) == 0);
   REQUIRE(layout.wide || layout.row_bytes >= sizeof(PendingRow) + format.RowBytes());
   REQUIRE(!layout.wide || sizeof(PendingRow) + format.RowBytes() > kPayloadBytes);
-  const uint32_t used = input->Take<uint32_t>();
-  const Status status = CheckPendingPage(layout, used);
+  PageSpecial special{};
+  special.used = input->Take<uint32_t>();
+  special.position = input->Take<uint8_t>() % 2;
+  const Status status = CheckPendingPage(layout, special, 0);
   if (!status.ok()) return RequireRefusal(status);
-  REQUIRE(uint64_t{used} * layout.row_bytes <= kPayloadBytes);
+  REQUIRE(special.position == 0);
+  REQUIRE(uint64_t{special.used} * layout.row_bytes <= kPayloadBytes);
   const uint32_t lists = 1 + input->Take<uint32_t>() % kMaxLists;
-  const uint32_t groups = input->TakeBetween(1, kMaxPendingGroups);
-  const uint32_t list = input->Take<uint32_t>() % lists;
-  REQUIRE(PendingGroupOf(list, lists, groups) < groups);
-  REQUIRE(list == 0 || PendingGroupOf(list - 1, lists, groups) <= PendingGroupOf(list, lists, groups));
+  const uint32_t groups = input->TakeBetween(1, std::min(kMaxPendingGroups, lists));
+  const PendingGeneration generation{1, groups, 0, 0, lists};
+  const uint32_t list = input->Take<uint32_t>();
+  REQUIRE(PendingGroupOf(list, generation) < groups);
+  REQUIRE(list == 0 || PendingGroupOf(list - 1, generation) <= PendingGroupOf(list, generation));
 }
 
 }  // namespace

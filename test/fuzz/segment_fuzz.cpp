@@ -7,6 +7,7 @@
 #include "core/checksum.h"
 #include "core/fetch_plan.h"
 #include "core/search.h"
+#include "core/routing.h"
 #include "core/segment_format.h"
 #include "fuzz_input.h"
 
@@ -38,27 +39,33 @@ void FuzzHeader(FuzzInput* input) {
   if (!status.ok()) return RequireRefusal(status);
   REQUIRE(header.dimensions >= 1 && header.dimensions <= kMaxDimensions);
   REQUIRE(header.list_count >= 1 && header.list_count <= kMaxLists);
-  // Nothing but reserved bytes (27, and 88 on) was ignored.
+  // Nothing but reserved bytes (27, and 96 on) was ignored.
   const std::vector<std::byte> again = EncodeSegmentHeader(header);
   REQUIRE(SameBytes(Bytes(again).first(27), Bytes(bytes).first(27)));
-  REQUIRE(SameBytes(Bytes(again).subspan(28, 60), Bytes(bytes).subspan(28, 60)));
+  REQUIRE(SameBytes(Bytes(again).subspan(28, 68), Bytes(bytes).subspan(28, 68)));
 }
 
 void FuzzTrailer(FuzzInput* input) {
   const uint64_t segment_bytes = input->Take<uint64_t>();
   SegmentTrailer valid;
-  valid.routing_offset = segment_bytes / 2;
-  valid.directory_offset = segment_bytes;
+  valid.routing = {segment_bytes / 2, 1, 0};
+  valid.directory = {segment_bytes - 1, 1, 0};
+  valid.rows = 3;
+  valid.copies = 4;
   std::vector<std::byte> bytes = Spoiled(EncodeSegmentTrailer(valid), input);
   if (bytes.size() >= SegmentTrailer::kBytes)
-    Store(&bytes[52], Crc32c(Bytes(bytes).subspan(56, 8), Crc32c(Bytes(bytes).first(52))));
+    Store(&bytes[116], Crc32c(Bytes(bytes).subspan(120, 8), Crc32c(Bytes(bytes).first(116))));
   SegmentTrailer trailer;
   const Status status = DecodeSegmentTrailer(ExactCopy(bytes).bytes(), segment_bytes, &trailer);
   if (!status.ok()) return RequireRefusal(status);
-  REQUIRE(trailer.routing_bytes <= segment_bytes && trailer.routing_offset <= segment_bytes - trailer.routing_bytes);
-  REQUIRE(trailer.directory_bytes <= segment_bytes &&
-          trailer.directory_offset <= segment_bytes - trailer.directory_bytes);
-  REQUIRE(SameBytes(Bytes(EncodeSegmentTrailer(trailer)).first(48), Bytes(bytes).first(48)));
+  for (const SegmentSection& section : {trailer.routing, trailer.directory})
+    REQUIRE(section.bytes > 0 && section.bytes <= segment_bytes && section.offset <= segment_bytes - section.bytes);
+  REQUIRE(trailer.rows <= trailer.copies);
+  // Nothing but reserved bytes and sections of later versions was ignored.
+  const std::vector<std::byte> again = EncodeSegmentTrailer(trailer);
+  REQUIRE(Load<uint16_t>(&bytes[0]) <= kSegmentVersion);
+  for (const auto& [at, length] : {std::pair{2, 10}, {16, 32}, {64, 16}, {96, 8}, {120, 8}})
+    REQUIRE(SameBytes(Bytes(again).subspan(at, length), Bytes(bytes).subspan(at, length)));
 }
 
 // Whatever blocks a directory gives, each is read in exactly one range, within the segment.
@@ -106,7 +113,9 @@ void FuzzDirectory(FuzzInput* input) {
   if (!status.ok()) return;
   REQUIRE(header.list_count == directory.lists.size() && header.block_count == directory.blocks.size());
   REQUIRE(header.EncodedBytes() == bytes.size());
-  REQUIRE(SameBytes(Bytes(EncodeDirectory(directory)).subspan(64), Bytes(bytes).subspan(64)));
+  const std::vector<std::byte> again = EncodeDirectory(directory);
+  REQUIRE(again.size() + header.statistics_bytes == bytes.size());
+  REQUIRE(SameBytes(Bytes(again).subspan(64), Bytes(bytes).subspan(64, again.size() - 64)));
   RequirePlannable(directory, segment_bytes, &choices);
 }
 
@@ -212,13 +221,51 @@ void FuzzBlock(FuzzInput* input) {
   REQUIRE(DecodeBlock(ExactCopy(bytes).bytes(), format, entry, &view).code() == StatusCode::kCorrupt);
 }
 
+// The input is a segment, in one part, as inspection reads it; its checksums are made to fit.
+void FuzzWhole(FuzzInput* input) {
+  std::vector<std::byte> bytes(input->rest().begin(), input->rest().end());
+  if (bytes.size() < SegmentHeader::kBytes + SegmentTrailer::kBytes) return;
+  Store(&bytes[124], Crc32c(Bytes(bytes).first(124)));
+  std::byte* end = bytes.data() + bytes.size();
+  Store(end - 12, Crc32c({end - 8, 8}, Crc32c({end - 128, 116})));
+  SegmentHeader header;
+  if (const Status status = DecodeSegmentHeader(bytes, &header); !status.ok()) return RequireRefusal(status);
+  SegmentTrailer trailer;
+  if (const Status status = DecodeSegmentTrailer({end - 128, 128}, bytes.size(), &trailer); !status.ok())
+    return RequireRefusal(status);
+  const auto section = [&](const SegmentSection& of) { return Bytes(bytes).subspan(of.offset, of.bytes); };
+  Routing routing;
+  if (const Status status = DecodeRouting(ExactCopy(section(trailer.routing)).bytes(), &routing); !status.ok())
+    RequireRefusal(status);
+  Directory directory;
+  if (const Status status = DecodeDirectory(ExactCopy(section(trailer.directory)).bytes(), bytes.size(), &directory);
+      !status.ok())
+    return RequireRefusal(status);
+  size_t blocks = 0;
+  for (const ListEntry& list : directory.lists)
+    for (uint32_t i = 0; i < list.block_count && blocks < 20; ++i, ++blocks) {
+      BlockEntry entry = directory.blocks[list.first_block + i];
+      entry.crc = Crc32c(Bytes(bytes).subspan(entry.offset, entry.length));
+      std::vector<std::byte> block(bytes.begin() + static_cast<ptrdiff_t>(entry.offset),
+                                   bytes.begin() + static_cast<ptrdiff_t>(entry.offset + entry.length));
+      block.resize(entry.length + RangeBuffer::kSlack);
+      const ExactCopy copy(block);
+      BlockView view;
+      const Status status = DecodeBlock(copy.bytes().first(entry.length), header.format(), entry, &view);
+      if (!status.ok())
+        RequireRefusal(status);
+      else if (header.format().coded())
+        ScoreCodedBlock(view, header.format(), header.metric);
+    }
+}
+
 }  // namespace
 }  // namespace ivfremote
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace ivfremote;
   FuzzInput input(data, size);
-  switch (input.Take<uint8_t>() % 4) {
+  switch (input.Take<uint8_t>() % 5) {
     case 0:
       FuzzHeader(&input);
       break;
@@ -227,6 +274,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 2:
       FuzzDirectory(&input);
+      break;
+    case 3:
+      FuzzWhole(&input);
       break;
     default:
       FuzzBlock(&input);

@@ -8,7 +8,7 @@ namespace {
 using ByteVector = std::vector<std::byte>;
 
 constexpr uint32_t kWidths[] = {1, 2, 4, 8};
-constexpr uint32_t kPadded[] = {16, 32, 48, 112, 784};
+constexpr uint32_t kPadded[] = {8, 16, 24, 32, 40, 48, 104, 112, 784, 1000};
 
 // The layouts again, from the words of code.h and one dimension at a time.
 
@@ -66,6 +66,7 @@ TEST(CodeGroup, EveryDimensionIsWhereTheHeaderSays) {
   Random random(31);
   for (uint32_t bits : kWidths) {
     for (uint32_t padded : kPadded) {
+      if (padded != PaddedDimensions(padded, bits)) continue;
       for (uint32_t rows = 1; rows <= GroupRows(bits); ++rows) {
         const size_t size = CodeBytes(padded, bits);
         const ByteVector codes = RandomBytes(random, size * rows);
@@ -113,6 +114,7 @@ TEST(Code, DecodesEveryDimension) {
   Random random(33);
   for (uint32_t bits : kWidths) {
     for (uint32_t padded : kPadded) {
+      if (padded != PaddedDimensions(padded, bits)) continue;
       const ByteVector code = RandomBytes(random, CodeBytes(padded, bits));
       std::vector<float> decoded(padded + 1, 77);
       DecodeResidual(padded, bits, code.data(), 0.3f, decoded.data());

@@ -81,7 +81,8 @@ class CodeTest : public testing::TestWithParam<int64_t> {
 TEST_P(CodeTest, FactorsBelongToTheCode) {
   Random random(51);
   for (uint32_t bits : kWidths) {
-    for (uint32_t padded : {16u, 32u, 48u, 112u, 784u}) {
+    for (uint32_t padded : {8u, 16u, 24u, 32u, 40u, 48u, 104u, 112u, 784u, 1000u}) {
+      if (padded != PaddedDimensions(padded, bits)) continue;
       for (int i = 0; i < 20; ++i) {
         const std::vector<float> u = NormalVector(random, padded);
         const Encoded l2 = Encode(Metric::kL2, bits, u);
@@ -153,10 +154,10 @@ std::vector<float> Picture(Random& random, uint32_t dimensions, float offset) {
 // The estimate of a squared distance is unbiased and its error is what e says, whatever the rows look like.
 TEST_P(CodeTest, ErrorsAreWhatTheFactorsSay) {
   for (uint32_t bits : kWidths) {
-    for (uint32_t dimensions : {100u, 784u}) {
+    for (uint32_t dimensions : {100u, 200u, 784u}) {
       for (float offset : {0.0f, 1000.0f}) {
         Random random(54);
-        const Rotation rotation(dimensions, 55);
+        const Rotation rotation(dimensions, PaddedDimensions(dimensions, bits), 55);
         const auto rotated_residual = [&](const std::vector<float>& x, const std::vector<float>& c) {
           std::vector<float> residual(dimensions);
           for (uint32_t i = 0; i < dimensions; ++i) residual[i] = x[i] - c[i];

@@ -121,7 +121,7 @@ TEST(CodedBlock, Sizes) {
   const struct {
     uint32_t bits, dimensions;
     double bytes_per_row;
-  } cases[] = {{1, 784, 116}, {4, 100, 74}, {2, 384, 114}, {8, 3, 34}};
+  } cases[] = {{1, 784, 116}, {4, 100, 70}, {2, 384, 114}, {8, 3, 26}};
   Random random(4);
   for (const auto& c : cases)
     for (uint32_t rows : {150u, 1000u}) {
@@ -170,7 +170,7 @@ TEST(CodedBlock, ImpossibleHeaders) {
       {"no width", 21, 1, 0, StatusCode::kUnsupported},
       {"rows in the header", 24, 4, 60, StatusCode::kCorrupt},
       {"rows no float may start at", 24, 4, 66, StatusCode::kCorrupt},
-      {"rows beyond the end", 24, 4, 128, StatusCode::kCorrupt},
+      {"rows beyond the end", 24, 4, 140, StatusCode::kCorrupt},
       {"rows far beyond the end", 24, 4, 0xfffffffc, StatusCode::kCorrupt},
       {"TIDs in the header", 28, 4, 63, StatusCode::kCorrupt},
       {"TIDs beyond the end", 28, 4, 256, StatusCode::kCorrupt},
@@ -178,7 +178,7 @@ TEST(CodedBlock, ImpossibleHeaders) {
   };
   Random random(6);
   const Block good = RandomBlock(random, Coded(4, 17), 5);
-  ASSERT_EQ(good.bytes.size(), 256u);  // 64 + 5 x (12 + 16 + 6), rounded up
+  ASSERT_EQ(good.bytes.size(), 256u);  // 64 + 5 x (12 + 12 + 6), rounded up
   ASSERT_OK(good.Decode());
   for (const auto& c : cases) {
     Block block = good;
@@ -208,9 +208,9 @@ TEST(CodedBlock, IsFullByRowsAndByBytes) {
       const ByteVector row(format.RowBytes());
       BlockBuilder builder(format);
       while (!builder.full()) builder.Add({0, 1}, row.data());
-      const auto by_bytes = static_cast<uint32_t>((kMaxBlockBytes + row.size() - 1) / row.size());
+      const auto by_bytes = static_cast<uint32_t>((kFullBlockBytes + row.size() - 1) / row.size());
       EXPECT_EQ(builder.rows(), std::min(kMaxBlockRows, by_bytes)) << bits << ' ' << dimensions;
-      EXPECT_LT(builder.Finish(0, 0).size(), kMaxBlockBytes + 2 * row.size() + kMaxBlockRows * kTidBytes + 128);
+      EXPECT_LT(builder.Finish(0, 0).size(), kFullBlockBytes + 2 * row.size() + kMaxBlockRows * kTidBytes + 128);
     }
 }
 
@@ -271,7 +271,7 @@ TEST(CodedSegment, WriterRoundTrip) {
           rows.push_back(RandomRow(random, format));
           ASSERT_OK(writer.Add(list, TidOf(static_cast<uint32_t>(rows.size())), rows.back().data()));
         }
-      ASSERT_OK(writer.Finish());
+      ASSERT_OK(writer.Finish(writer.copies()));
       ByteVector bytes(writer.bytes());
       for (const auto& chunk : writer.TakeOutput())
         std::copy(chunk.bytes.begin(), chunk.bytes.end(), bytes.begin() + static_cast<ptrdiff_t>(chunk.offset));

@@ -36,7 +36,7 @@ struct Codes {
 
   QueryResidual Residual(const std::vector<float>& query, std::vector<float>* y) const {
     y->resize(format.padded());
-    return QueryCoder(metric, query.data(), format.dimensions, kSeed, mean.data()).Residual(centroid.data(), y->data());
+    return QueryCoder(metric, format, query.data(), kSeed, mean.data()).Residual(centroid.data(), y->data());
   }
 
   std::vector<float> Bounds(const std::vector<float>& query, double epsilon = kEpsilon) const {
@@ -223,7 +223,7 @@ TEST(Coding, ResidualsOfQueries) {
       std::vector<float> c(100);
       for (size_t j = 0; j < 100; ++j) c[j] = codes.mean[j] + codes.centroid[j];
       std::vector<float> rotated(codes.format.padded());
-      Rotation(100, kSeed).Apply(c.data(), rotated.data());
+      Rotation(100, codes.format.padded(), kSeed).Apply(c.data(), rotated.data());
       const double norms = std::sqrt(SquaredNorm(c.data(), 100) * SquaredNorm(query.data(), 100));
       EXPECT_NEAR(residual.centroid_product, InnerProduct(c.data(), query.data(), 100), 1e-6 * norms);
       EXPECT_NEAR(residual.alpha, residual.centroid_product / SquaredNorm(c.data(), 100), 1e-5);

@@ -25,6 +25,7 @@ constexpr uint64_t kOwner = 17;
 PageSpecial SpecialFor(PageKind kind) {
   PageSpecial special{};
   special.magic = PageSpecial::kMagic;
+  special.version = PageSpecial::kVersion;
   special.kind = static_cast<uint16_t>(kind);
   special.owner = kOwner;
   return special;
@@ -65,6 +66,7 @@ TEST(CheckPage, UnexpectedPagesFail) {
       {"an empty page", [](PageSpecial* s) { *s = PageSpecial{}; }, StatusCode::kCorrupt, ""},
       {"magic", [](PageSpecial* s) { s->magic ^= 1; }, StatusCode::kCorrupt, ""},
       {"version", [](PageSpecial* s) { s->version = 5; }, StatusCode::kUnsupported, "version 5"},
+      {"version of development", [](PageSpecial* s) { s->version = 0; }, StatusCode::kCorrupt, "version 0"},
       {"required feature", [](PageSpecial* s) { s->required_features = 1; }, StatusCode::kUnsupported, "features"},
       {"kind", [](PageSpecial* s) { s->kind = 2; }, StatusCode::kCorrupt, "kind 2, not 3"},
       {"no kind", [](PageSpecial* s) { s->kind = 0; }, StatusCode::kCorrupt, "kind 0, not 3"},
@@ -83,7 +85,10 @@ TEST(CheckPage, UnexpectedPagesFail) {
 
 TEST(CheckPage, EntriesThatFit) {
   const std::pair<PageKind, uint32_t> most[] = {
-      {PageKind::kTree, 8128 / 8}, {PageKind::kStream, 8128}, {PageKind::kTidMap, (8128 - 8) / 4}};
+      {PageKind::kTree, 8128 / 8},
+      {PageKind::kStream, 8128},
+      {PageKind::kTidMap, (8128 - 8) / 4},
+      {PageKind::kPendingDirectory, 8128 / 16}};
   for (const auto& [kind, used] : most) {
     PageSpecial special = SpecialFor(kind);
     special.used = used;
@@ -105,8 +110,8 @@ MetaPage ExampleMeta() {
   meta.index_uuid.fill(0x33);
   meta.epoch = 5;
   meta.next_id = 10;
-  meta.current = {4, 100, 0, 50};
-  meta.sealed = {3, 1000, 1, 40};
+  meta.current = {4, 100, 0, 50, 256};
+  meta.sealed = {3, 1000, 1, 40, 1000};
   meta.routing_id = 2;
   meta.routing = {30, 1, 900000};
   meta.list_count = 256;
@@ -168,15 +173,15 @@ TEST(MetaPage, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(offsetof(MetaPage, epoch), 48u);
   EXPECT_EQ(offsetof(MetaPage, next_id), 56u);
   EXPECT_EQ(offsetof(MetaPage, current), 64u);
-  EXPECT_EQ(offsetof(MetaPage, sealed), 88u);
-  EXPECT_EQ(offsetof(MetaPage, routing_id), 112u);
-  EXPECT_EQ(offsetof(MetaPage, routing), 120u);
-  EXPECT_EQ(offsetof(MetaPage, list_count), 136u);
-  EXPECT_EQ(offsetof(MetaPage, requested_lists), 140u);
-  EXPECT_EQ(offsetof(MetaPage, server), 144u);
-  EXPECT_EQ(offsetof(MetaPage, recall_curve), 208u);
+  EXPECT_EQ(offsetof(MetaPage, sealed), 104u);
+  EXPECT_EQ(offsetof(MetaPage, routing_id), 144u);
+  EXPECT_EQ(offsetof(MetaPage, routing), 152u);
+  EXPECT_EQ(offsetof(MetaPage, list_count), 168u);
+  EXPECT_EQ(offsetof(MetaPage, requested_lists), 172u);
+  EXPECT_EQ(offsetof(MetaPage, server), 176u);
+  EXPECT_EQ(offsetof(MetaPage, recall_curve), 240u);
   EXPECT_EQ(offsetof(MetaPage, segments), 376u);
-  EXPECT_EQ(sizeof(MetaPage), 376u + 40 * 168);
+  EXPECT_EQ(sizeof(MetaPage), 376u + 40 * 192);
   EXPECT_EQ(Text(BytesOf(MetaPage{})).substr(0, 4), "IFRM");
 
   EXPECT_EQ(offsetof(SegmentEntry, id), 0u);
@@ -194,7 +199,8 @@ TEST(MetaPage, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(offsetof(PendingGeneration, group_count), 8u);
   EXPECT_EQ(offsetof(PendingGeneration, directory_depth), 12u);
   EXPECT_EQ(offsetof(PendingGeneration, directory_root), 16u);
-  EXPECT_EQ(offsetof(PendingGeneration, code_kind), 20u);
+  EXPECT_EQ(offsetof(PendingGeneration, list_count), 20u);
+  EXPECT_EQ(offsetof(PendingGeneration, code_kind), 24u);
   EXPECT_EQ(offsetof(StreamRef, depth), 4u);
   EXPECT_EQ(offsetof(StreamRef, bytes), 8u);
 }
@@ -223,7 +229,7 @@ TEST(MetaPage, NewerVersionIsNamed) {
   MetaPage meta = ExampleMeta();
   meta.version = 8;
   MetaPage decoded;
-  EXPECT_TRUE(Fails(DecodeMetaPage(BytesOf(meta), &decoded), StatusCode::kUnsupported, {"version 8", "up to 0"}));
+  EXPECT_TRUE(Fails(DecodeMetaPage(BytesOf(meta), &decoded), StatusCode::kUnsupported, {"version 8", "up to " + std::to_string(MetaPage::kVersion)}));
 }
 
 TEST(MetaPage, ImpossibleFields) {
@@ -233,12 +239,12 @@ TEST(MetaPage, ImpossibleFields) {
     StatusCode code = StatusCode::kCorrupt;
   } cases[] = {
       {"magic", [](MetaPage* m) { m->magic = 0; }},
-      {"version", [](MetaPage* m) { m->version = 1; }, StatusCode::kUnsupported},
+      {"version", [](MetaPage* m) { m->version = MetaPage::kVersion + 1; }, StatusCode::kUnsupported},
       {"required feature", [](MetaPage* m) { m->required_features = 4; }, StatusCode::kUnsupported},
       {"ignorable feature", [](MetaPage* m) { m->ignorable_features = 4; }, StatusCode::kOk},
       {"too many dimensions", [](MetaPage* m) { m->dimensions = kMaxDimensions + 1; }},
       {"trained without dimensions", [](MetaPage* m) { m->dimensions = 0; }},
-      {"metric", [](MetaPage* m) { m->metric = static_cast<Metric>(3); }},
+      {"metric", [](MetaPage* m) { m->metric = static_cast<Metric>(3); }, StatusCode::kUnsupported},
       {"code kind", [](MetaPage* m) { m->code_kind = static_cast<CodeKind>(1); }, StatusCode::kUnsupported},
       {"bits", [](MetaPage* m) { m->bits = 4; }, StatusCode::kUnsupported},
       {"automatic bits of floats", [](MetaPage* m) { m->bits = 0; }, StatusCode::kUnsupported},
@@ -267,7 +273,13 @@ TEST(MetaPage, ImpossibleFields) {
       {"generation that was never given out", [](MetaPage* m) { m->current.id = m->next_id; }},
       {"sealed generation that was never given out", [](MetaPage* m) { m->sealed.id = 99; }},
       {"generation without groups", [](MetaPage* m) { m->current.group_count = 0; }},
-      {"generation of too many groups", [](MetaPage* m) { m->sealed.group_count = kMaxPendingGroups + 1; }},
+      {"generation of too many groups",
+       [](MetaPage* m) { m->sealed.group_count = kMaxPendingGroups + 1, m->sealed.list_count = 5000; }},
+      {"generation of more groups than lists", [](MetaPage* m) { m->current.list_count = 99; }},
+      {"generation of as many groups as lists", [](MetaPage* m) { m->current.list_count = 100; }, StatusCode::kOk},
+      {"generation of too many lists", [](MetaPage* m) { m->current.list_count = kMaxLists + 1; }},
+      {"untrained generation of two groups", [](MetaPage* m) { m->sealed = {3, 2, 0, 40}; }},
+      {"untrained generation", [](MetaPage* m) { m->sealed = {3, 1, 0, 40}; }, StatusCode::kOk},
       {"generation without a directory", [](MetaPage* m) { m->current.directory_root = kNoBlock; }},
       {"generation of too deep a directory", [](MetaPage* m) { m->sealed.directory_depth = 2; }},
       {"no generation", [](MetaPage* m) { m->current = m->sealed = {}; }, StatusCode::kOk},
@@ -279,6 +291,34 @@ TEST(MetaPage, ImpossibleFields) {
       {"pages that are not the segment", [](MetaPage* m) { m->segments[0].data.bytes -= 1; }},
       {"segment without pages", [](MetaPage* m) { m->segments[0].data = {}; }},
       {"directory of no bytes", [](MetaPage* m) { m->segments[0].directory.bytes = 0; }},
+      {"no directory", [](MetaPage* m) { m->segments[0].directory = {}; }},
+      {"directory without entries of lists", [](MetaPage* m) { m->segments[0].directory.bytes = 64 + 8 * 255; }},
+      {"directory of no blocks", [](MetaPage* m) { m->segments[0].directory.bytes = 64 + 8 * 256; }, StatusCode::kOk},
+      {"rows without a tid map", [](MetaPage* m) { m->segments[1].tid_map = {}; }},
+      {"no rows and no tid map", [](MetaPage* m) { m->segments[1].tid_map = {}, m->segments[1].rows = 0; },
+       StatusCode::kOk},
+      {"segment of an unknown kind", [](MetaPage* m) { m->segments[1].flags = 0x80; }, StatusCode::kUnsupported},
+      {"spilled segment with an ignorable flag", [](MetaPage* m) { m->segments[1].flags = 0xff01; }, StatusCode::kOk},
+      {"two segments of one id", [](MetaPage* m) { m->segments[1].id = m->segments[0].id; }},
+      {"segment with the id of the routing", [](MetaPage* m) { m->segments[1].id = m->routing_id; }},
+      {"segment with the id of a generation", [](MetaPage* m) { m->segments[0].id = m->sealed.id; }},
+      {"two generations of one id", [](MetaPage* m) { m->sealed.id = m->current.id; }},
+      {"two segments in one object",
+       [](MetaPage* m) { m->segments[0].place = SegmentPlace::kObject, m->segments[0].data = {}; }},
+      {"trained without a routing", [](MetaPage* m) { m->routing = {}; }},
+      {"untrained with a routing",
+       [](MetaPage* m) { m->routing_id = m->list_count = m->segment_count = 0; }},
+      {"untrained with lists",
+       [](MetaPage* m) { m->routing = {}, m->routing_id = m->segment_count = 0; }},
+      {"untrained with segments",
+       [](MetaPage* m) { m->routing = {}, m->routing_id = m->list_count = 0; }},
+      {"untrained with a recall curve",
+       [](MetaPage* m) {
+         m->routing = {}, m->routing_id = m->list_count = m->segment_count = 0, m->recall_curve = {30, 0, 88};
+       }},
+      {"untrained",
+       [](MetaPage* m) { m->routing = {}, m->routing_id = m->list_count = m->segment_count = 0; }, StatusCode::kOk},
+      {"more lists asked for than there can be", [](MetaPage* m) { m->requested_lists = kMaxLists + 1; }},
       {"directory too deep", [](MetaPage* m) { m->segments[1].directory.depth = 5; }},
       {"tid map of no leaves", [](MetaPage* m) { m->segments[1].tid_map.bytes = 0; }},
       {"tid map too deep", [](MetaPage* m) { m->segments[1].tid_map.depth = 100; }},
@@ -301,6 +341,7 @@ TEST(MetaPage, AsManySegmentsAsThereCanBe) {
   for (uint32_t i = 0; i < MetaPage::kMaxSegments; ++i) {
     meta.segments[i] = ExampleMeta().segments[1];
     meta.segments[i].id = 100 + i;
+    meta.segments[i].name.random = i;
   }
   MetaPage decoded;
   EXPECT_OK(DecodeMetaPage(BytesOf(meta), &decoded));
@@ -678,9 +719,22 @@ TEST(PendingLayout, OfEveryWidth) {
     ASSERT_GT(layout.RowOffset(layout.rows_per_page + 1), kPayloadBytes) << dimensions;
     ASSERT_EQ(layout.row_bytes % alignof(float), 0u) << dimensions;
     ASSERT_EQ(layout.wide, dimensions > 2028) << dimensions;
-    ASSERT_OK(CheckPendingPage(layout, layout.rows_per_page));
-    ASSERT_TRUE(Fails(CheckPendingPage(layout, layout.rows_per_page + 1), StatusCode::kCorrupt));
+    PageSpecial special = SpecialFor(PageKind::kPending);
+    special.used = layout.rows_per_page;
+    ASSERT_OK(CheckPendingPage(layout, special, 0));
+    ++special.used;
+    ASSERT_TRUE(Fails(CheckPendingPage(layout, special, 0), StatusCode::kCorrupt));
   }
+}
+
+// Else a chain that bites its tail would be read for ever.
+TEST(PendingLayout, PagesKnowTheirPlaceInTheChain) {
+  const PendingLayout layout = PendingLayoutFor({CodeKind::kFloat32, 32, 3});
+  PageSpecial special = SpecialFor(PageKind::kPending);
+  special.position = 7;
+  EXPECT_OK(CheckPendingPage(layout, special, 7));
+  for (uint32_t number : {0u, 6u, 8u})
+    EXPECT_TRUE(Fails(CheckPendingPage(layout, special, number), StatusCode::kCorrupt, {"out of place"})) << number;
 }
 
 TEST(PendingLayout, OfCodes) {
@@ -689,7 +743,7 @@ TEST(PendingLayout, OfCodes) {
     bool wide;
     uint32_t row_bytes, rows_per_page;
   } cases[] = {
-      {1, 1, 14, false, 32, 254},      {8, 3, 28, false, 44, 184},       {4, 100, 68, false, 84, 96},
+      {1, 1, 14, false, 32, 254},      {8, 3, 20, false, 36, 225},       {4, 100, 64, false, 80, 101},
       {1, 784, 110, false, 128, 63},   {1, 16000, 2012, false, 2028, 4}, {4, 16000, 8012, false, 8028, 1},
       {8, 16000, 16012, true, 32, 254},
   };
@@ -714,13 +768,13 @@ TEST(PendingLayout, OfCodes) {
 }
 
 TEST(PendingGroups, NeighbouringListsShareAGroup) {
-  EXPECT_EQ(PendingGroupOf(0, 0, 1), 0u);  // untrained
+  EXPECT_EQ(PendingGroupOf(0, {1, 1, 0, 0, 0}), 0u);  // untrained
   for (uint32_t lists : {1u, 7u, 1000u, 1001u, kMaxLists}) {
     const uint32_t groups = std::min(lists, kMaxPendingGroups);
     uint32_t previous = 0;
     std::vector<uint32_t> sizes(groups);
     for (uint32_t list = 0; list < lists; ++list) {
-      const uint32_t group = PendingGroupOf(list, lists, groups);
+      const uint32_t group = PendingGroupOf(list, {1, groups, 0, 0, lists});
       ASSERT_LT(group, groups);
       ASSERT_GE(group, previous);
       ASSERT_LE(group, previous + 1);
@@ -731,6 +785,9 @@ TEST(PendingGroups, NeighbouringListsShareAGroup) {
       ASSERT_GE(size, lists / groups);
       ASSERT_LE(size, lists / groups + 1);
     }
+    // Lists that came later.
+    for (uint32_t list : {lists, lists + 1, kMaxLists, 0xffffffffu})
+      ASSERT_EQ(PendingGroupOf(list, {1, groups, 0, 0, lists}), groups - 1);
   }
 }
 

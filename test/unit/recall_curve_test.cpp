@@ -67,7 +67,7 @@ TEST(RecallCurveFormat, RoundTrip) {
 TEST(RecallCurveFormat, FieldsAreWhereTheFormatPutsThem) {
   const std::vector<std::byte> bytes = ExampleCurve().Encode();
   EXPECT_EQ(Text(Bytes(bytes).first(4)), "CURV");
-  EXPECT_EQ(Load<uint16_t>(&bytes[4]), 0);   // version
+  EXPECT_EQ(Load<uint16_t>(&bytes[4]), 1);   // version
   EXPECT_EQ(Load<uint16_t>(&bytes[6]), 24);  // of a point
   EXPECT_EQ(Load<uint32_t>(&bytes[16]), 40u);
   EXPECT_EQ(Load<uint32_t>(&bytes[20]), 1000u);  // queries
@@ -129,8 +129,9 @@ TEST(RecallCurveFormat, ImpossibleFields) {
     StatusCode code;
   } cases[] = {
       {"magic", 0, 0, StatusCode::kCorrupt},
-      {"version", 4, 24u << 16 | 1, StatusCode::kUnsupported},
-      {"width of points", 4, 28u << 16, StatusCode::kCorrupt},
+      {"version", 4, 24u << 16 | 2, StatusCode::kUnsupported},
+      {"version of development", 4, 24u << 16, StatusCode::kCorrupt},
+      {"width of points", 4, 28u << 16 | 1, StatusCode::kCorrupt},
       {"required feature", 8, 1, StatusCode::kUnsupported},
       {"ignorable feature", 12, 1, StatusCode::kOk},
       {"no points", 16, 0, StatusCode::kCorrupt},
@@ -169,7 +170,7 @@ TEST(RecallCurveFormat, NewerVersionIsNamed) {
   std::vector<std::byte> bytes = ExampleCurve().Encode();
   Poke<uint16_t>(&bytes, 4, 3);
   RecallCurve curve;
-  EXPECT_TRUE(Fails(DecodeRecallCurve(bytes, &curve), StatusCode::kUnsupported, {"version 3", "up to 0"}));
+  EXPECT_TRUE(Fails(DecodeRecallCurve(bytes, &curve), StatusCode::kUnsupported, {"version 3", "up to 1"}));
 }
 
 // -- At

@@ -42,7 +42,7 @@ TEST(RoutingFormat, FieldsAreWhereTheFormatPutsThem) {
   const Routing routing = RandomRouting(random, Metric::kInnerProduct, 3, 5, 2);
   const ByteVector bytes = routing.Encode();
   EXPECT_EQ(Text(Bytes(bytes).first(4)), "ROUT");
-  EXPECT_EQ(Load<uint16_t>(&bytes[4]), 0);  // version
+  EXPECT_EQ(Load<uint16_t>(&bytes[4]), 1);  // version
   EXPECT_EQ(Load<uint8_t>(&bytes[6]), 1);   // metric
   EXPECT_EQ(Load<uint8_t>(&bytes[7]), 1);   // float16 centroids
   EXPECT_EQ(Load<uint32_t>(&bytes[16]), 3u);
@@ -167,7 +167,7 @@ TEST(RoutingFormat, NewerVersionIsNamed) {
   ByteVector bytes = RandomRouting(random, Metric::kL2, 3, 5, 2).Encode();
   Poke<uint16_t>(&bytes, 4, 3);
   Routing routing;
-  EXPECT_TRUE(Fails(DecodeRouting(bytes, &routing), StatusCode::kUnsupported, {"version 3", "up to 0"}));
+  EXPECT_TRUE(Fails(DecodeRouting(bytes, &routing), StatusCode::kUnsupported, {"version 3", "up to 1"}));
 }
 
 TEST(RoutingFormat, ImpossibleFields) {
@@ -179,8 +179,9 @@ TEST(RoutingFormat, ImpossibleFields) {
     StatusCode code;
   } cases[] = {
       {"magic", 0, 4, 0, StatusCode::kCorrupt},
-      {"version", 4, 2, 1, StatusCode::kUnsupported},
-      {"metric", 6, 1, 3, StatusCode::kCorrupt},
+      {"version", 4, 2, 2, StatusCode::kUnsupported},
+      {"version of development", 4, 2, 0, StatusCode::kCorrupt},
+      {"metric", 6, 1, 3, StatusCode::kUnsupported},
       {"float32 centroids", 7, 1, 0, StatusCode::kUnsupported},
       {"other centroids", 7, 1, 2, StatusCode::kUnsupported},
       {"required feature", 8, 4, 1, StatusCode::kUnsupported},

@@ -79,9 +79,9 @@ class SearchTest : public testing::Test {
         EXPECT_OK(writer.Add(list, tid, RowBytes(rows[next].data())));
         segment.rows.push_back({tid, rows[next]});
       }
-    EXPECT_OK(writer.Finish());
+    EXPECT_OK(writer.Finish(writer.copies()));
     segment.directory = writer.directory();
-    segment.entry.rows = writer.rows();
+    segment.entry.rows = writer.copies();
     segment.entry.bytes = writer.bytes();
     std::vector<SegmentWriter::Chunk> chunks = writer.TakeOutput();
     segment.bytes.resize(writer.bytes());

@@ -13,7 +13,7 @@ using ByteVector = std::vector<std::byte>;
 // Gives an encoded structure the checksum that fits its bytes, so that the checks behind the checksum are reached.
 void SealHeader(ByteVector* bytes) { Store(bytes->data() + 124, Crc32c(Bytes(*bytes).first(124))); }
 void SealTrailer(ByteVector* bytes) {
-  Store(bytes->data() + 52, Crc32c(Bytes(*bytes).subspan(56, 8), Crc32c(Bytes(*bytes).first(52))));
+  Store(bytes->data() + 116, Crc32c(Bytes(*bytes).subspan(120, 8), Crc32c(Bytes(*bytes).first(116))));
 }
 
 // Calls check(bytes, what) for `bytes` with each bit flipped in turn.
@@ -84,7 +84,7 @@ TEST(SegmentHeader, RoundTrip) {
 TEST(SegmentHeader, FieldsAreWhereTheFormatPutsThem) {
   const ByteVector bytes = EncodeSegmentHeader(ExampleHeader());
   EXPECT_EQ(Text(Bytes(bytes).first(8)), std::string("IVFRSEG\0", 8));
-  EXPECT_EQ(Load<uint16_t>(&bytes[8]), 0);     // version
+  EXPECT_EQ(Load<uint16_t>(&bytes[8]), kSegmentVersion);
   EXPECT_EQ(Load<uint16_t>(&bytes[10]), 128);  // header_bytes
   EXPECT_EQ(Load<uint32_t>(&bytes[12]), 0u);   // required features
   EXPECT_EQ(Load<uint32_t>(&bytes[16]), 0x80000000u);
@@ -136,13 +136,14 @@ TEST(SegmentHeader, ImpossibleFields) {
       {"magic", {0, 8, 0x0047455352465658}, StatusCode::kCorrupt},
       {"version", {8, 2, kSegmentVersion + 1u}, StatusCode::kUnsupported},
       {"the largest version", {8, 2, 0xffff}, StatusCode::kUnsupported},
+      {"version of development", {8, 2, 0}, StatusCode::kCorrupt},
       {"header bytes", {10, 2, 127}, StatusCode::kCorrupt},
       {"more header bytes", {10, 2, 192}, StatusCode::kCorrupt},
       {"required feature", {12, 4, 1}, StatusCode::kUnsupported},
       {"last required feature", {12, 4, 0x80000000}, StatusCode::kUnsupported},
       {"no dimensions", {20, 4, 0}, StatusCode::kCorrupt},
       {"too many dimensions", {20, 4, kMaxDimensions + 1}, StatusCode::kCorrupt},
-      {"metric", {24, 1, 3}, StatusCode::kCorrupt},
+      {"metric", {24, 1, 3}, StatusCode::kUnsupported},
       {"code kind", {25, 1, 1}, StatusCode::kUnsupported},
       {"bits", {26, 1, 4}, StatusCode::kUnsupported},
       {"no lists", {28, 4, 0}, StatusCode::kCorrupt},
@@ -173,13 +174,11 @@ constexpr uint64_t kSegmentBytes = 100000;
 
 SegmentTrailer ExampleTrailer() {
   SegmentTrailer trailer;
-  trailer.routing_offset = 640;
-  trailer.routing_bytes = 1000;
-  trailer.directory_offset = 1664;
-  trailer.directory_bytes = 96;
-  trailer.routing_crc = 0x01020304;
-  trailer.directory_crc = 0x05060708;
+  trailer.routing = {640, 1000, 0x01020304};
+  trailer.directory = {1664, 96, 0x05060708};
   trailer.rows = 60000;
+  trailer.copies = 61000;
+  trailer.ignorable_features = 0x80000000;
   return trailer;
 }
 
@@ -188,24 +187,28 @@ TEST(SegmentTrailer, RoundTrip) {
   ASSERT_EQ(bytes.size(), SegmentTrailer::kBytes);
   SegmentTrailer trailer;
   ASSERT_OK(DecodeSegmentTrailer(bytes, kSegmentBytes, &trailer));
-  EXPECT_EQ(trailer.routing_offset, 640u);
-  EXPECT_EQ(trailer.routing_bytes, 1000u);
-  EXPECT_EQ(trailer.directory_offset, 1664u);
-  EXPECT_EQ(trailer.directory_bytes, 96u);
-  EXPECT_EQ(trailer.routing_crc, 0x01020304u);
-  EXPECT_EQ(trailer.directory_crc, 0x05060708u);
+  EXPECT_EQ(trailer.routing, ExampleTrailer().routing);
+  EXPECT_EQ(trailer.directory, ExampleTrailer().directory);
   EXPECT_EQ(trailer.rows, 60000u);
+  EXPECT_EQ(trailer.copies, 61000u);
+  EXPECT_EQ(trailer.required_features, 0u);
+  EXPECT_EQ(trailer.ignorable_features, 0x80000000u);
 }
 
 TEST(SegmentTrailer, FieldsAreWhereTheFormatPutsThem) {
   const ByteVector bytes = EncodeSegmentTrailer(ExampleTrailer());
-  EXPECT_EQ(Load<uint64_t>(&bytes[0]), 640u);
-  EXPECT_EQ(Load<uint64_t>(&bytes[8]), 1000u);
-  EXPECT_EQ(Load<uint64_t>(&bytes[16]), 1664u);
-  EXPECT_EQ(Load<uint64_t>(&bytes[24]), 96u);
-  EXPECT_EQ(Load<uint32_t>(&bytes[32]), 0x01020304u);
-  EXPECT_EQ(Load<uint32_t>(&bytes[36]), 0x05060708u);
-  EXPECT_EQ(Load<uint64_t>(&bytes[40]), 60000u);
+  EXPECT_EQ(Load<uint16_t>(&bytes[0]), kSegmentVersion);
+  EXPECT_EQ(Load<uint16_t>(&bytes[2]), 128);
+  EXPECT_EQ(Load<uint32_t>(&bytes[4]), 0u);           // required features
+  EXPECT_EQ(Load<uint32_t>(&bytes[8]), 0x80000000u);  // ignorable features
+  EXPECT_EQ(Load<uint64_t>(&bytes[16]), 60000u);
+  EXPECT_EQ(Load<uint64_t>(&bytes[24]), 61000u);
+  EXPECT_EQ(Load<uint64_t>(&bytes[32]), 640u);
+  EXPECT_EQ(Load<uint64_t>(&bytes[40]), 1664u);
+  EXPECT_EQ(Load<uint64_t>(&bytes[64]), 1000u);
+  EXPECT_EQ(Load<uint64_t>(&bytes[72]), 96u);
+  EXPECT_EQ(Load<uint32_t>(&bytes[96]), 0x01020304u);
+  EXPECT_EQ(Load<uint32_t>(&bytes[100]), 0x05060708u);
   EXPECT_EQ(Text(Bytes(bytes).last(8)), std::string("IVFREND\0", 8));
   ByteVector sealed = bytes;
   SealTrailer(&sealed);
@@ -215,7 +218,7 @@ TEST(SegmentTrailer, FieldsAreWhereTheFormatPutsThem) {
 TEST(SegmentTrailer, EveryFlippedBitIsNoticed) {
   ForEachFlippedBit(EncodeSegmentTrailer(ExampleTrailer()), [](const ByteVector& bytes, const std::string& what) {
     SegmentTrailer trailer;
-    EXPECT_TRUE(Fails(DecodeSegmentTrailer(bytes, kSegmentBytes, &trailer), StatusCode::kCorrupt)) << what;
+    EXPECT_TRUE(Refused(DecodeSegmentTrailer(bytes, kSegmentBytes, &trailer))) << what;
   });
 }
 
@@ -239,27 +242,65 @@ TEST(SegmentTrailer, ImpossibleRanges) {
     uint64_t offset, bytes;
     bool possible;
   } cases[] = {
-      {"at the very end", kSegmentBytes, 0, true},
+      {"at the very end", kSegmentBytes - 1, 1, true},
+      {"of no bytes", 640, 0, false},
       {"all of it", 0, kSegmentBytes, true},
       {"one byte too long", 0, kSegmentBytes + 1, false},
       {"one byte too far", 640, kSegmentBytes - 639, false},
-      {"starting beyond the end", kSegmentBytes + 1, 0, false},
+      {"starting at the end", kSegmentBytes, 1, false},
+      {"starting beyond the end", kSegmentBytes + 1, 1, false},
       {"an offset that wraps", ~uint64_t{0}, 1, false},
       {"an offset that wraps into the segment", ~uint64_t{0} - 99, 200, false},
       {"a length that wraps", 640, ~uint64_t{0}, false},
   };
   for (const auto& c : cases) {
     SegmentTrailer routing = ExampleTrailer();
-    routing.routing_offset = c.offset;
-    routing.routing_bytes = c.bytes;
+    routing.routing = {c.offset, c.bytes, 0};
     SegmentTrailer directory = ExampleTrailer();
-    directory.directory_offset = c.offset;
-    directory.directory_bytes = c.bytes;
+    directory.directory = {c.offset, c.bytes, 0};
     for (const SegmentTrailer& trailer : {routing, directory}) {
       SegmentTrailer decoded;
       const Status status = DecodeSegmentTrailer(EncodeSegmentTrailer(trailer), kSegmentBytes, &decoded);
       EXPECT_EQ(status.code(), c.possible ? StatusCode::kOk : StatusCode::kCorrupt) << c.what;
     }
+  }
+}
+
+// A newer version may check its bytes differently, so the checksum must not be looked at first.
+TEST(SegmentTrailer, NewerVersionIsNamed) {
+  ByteVector bytes = EncodeSegmentTrailer(ExampleTrailer());
+  Poke<uint16_t>(&bytes, 0, 7);
+  SegmentTrailer trailer;
+  EXPECT_TRUE(Fails(DecodeSegmentTrailer(bytes, kSegmentBytes, &trailer), StatusCode::kUnsupported,
+                    {"version 7", "up to " + std::to_string(kSegmentVersion)}));
+}
+
+TEST(SegmentTrailer, ImpossibleFields) {
+  const ImpossibleField cases[] = {
+      {"magic", {120, 8, 0}, StatusCode::kCorrupt},
+      {"version", {0, 2, kSegmentVersion + 1u}, StatusCode::kUnsupported},
+      {"trailer bytes", {2, 2, 64}, StatusCode::kCorrupt},
+      {"required feature", {4, 4, 1}, StatusCode::kUnsupported},
+      {"last required feature", {4, 4, 0x80000000}, StatusCode::kUnsupported},
+      {"more rows than copies", {16, 8, 61001}, StatusCode::kCorrupt},
+  };
+  for (const auto& c : cases) {
+    ByteVector bytes = EncodeSegmentTrailer(ExampleTrailer());
+    c.change.Apply(&bytes);
+    SealTrailer(&bytes);
+    SegmentTrailer trailer;
+    EXPECT_TRUE(Fails(DecodeSegmentTrailer(bytes, kSegmentBytes, &trailer), c.code)) << c.what;
+  }
+}
+
+// Sample rows and the fourth section are for later versions: this one ignores them, wherever they are.
+TEST(SegmentTrailer, UnknownSectionsFeaturesAndReservedBytesAreIgnored) {
+  for (size_t at : {8, 12, 15, 48, 56, 63, 80, 88, 104, 108, 112, 115}) {
+    ByteVector bytes = EncodeSegmentTrailer(ExampleTrailer());
+    bytes[at] = std::byte{0xff};
+    SealTrailer(&bytes);
+    SegmentTrailer trailer;
+    EXPECT_OK(DecodeSegmentTrailer(bytes, kSegmentBytes, &trailer)) << at;
   }
 }
 
@@ -317,11 +358,14 @@ TEST(SegmentDirectory, IsReadInPlace) {
 TEST(SegmentDirectory, FieldsAreWhereTheFormatPutsThem) {
   const ByteVector bytes = EncodeDirectory(ExampleDirectory());
   EXPECT_EQ(Text(Bytes(bytes).first(4)), "RDIR");
-  EXPECT_EQ(Load<uint16_t>(&bytes[4]), 0);   // version
+  EXPECT_EQ(Load<uint16_t>(&bytes[4]), kSegmentVersion);
   EXPECT_EQ(Load<uint16_t>(&bytes[6]), 8);   // bytes of a list entry
   EXPECT_EQ(Load<uint16_t>(&bytes[8]), 32);  // bytes of a block entry
   EXPECT_EQ(Load<uint32_t>(&bytes[12]), 3u);
   EXPECT_EQ(Load<uint32_t>(&bytes[16]), 3u);
+  EXPECT_EQ(Load<uint32_t>(&bytes[20]), 0u);  // bytes of statistics
+  EXPECT_EQ(Load<uint32_t>(&bytes[24]), 0u);  // required features
+  EXPECT_EQ(Load<uint32_t>(&bytes[28]), 0u);  // ignorable features
 }
 
 TEST(SegmentDirectory, EveryOtherLengthIsNoticed) {
@@ -332,6 +376,33 @@ TEST(SegmentDirectory, EveryOtherLengthIsNoticed) {
     if (length == bytes.size() - 40) continue;
     EXPECT_TRUE(Fails(DecodeDirectory(Bytes(bytes).first(length), kSegmentBytes, &directory), StatusCode::kCorrupt))
         << length;
+  }
+}
+
+// Statistics of filter columns follow the block entries; a reader that does not know them reads the rest.
+TEST(SegmentDirectory, StatisticsAreSkipped) {
+  ByteVector bytes = EncodeDirectory(ExampleDirectory());
+  const size_t without = bytes.size();
+  Poke<uint32_t>(&bytes, 20, 40);
+  bytes.resize(without + 40, std::byte{0xee});
+  Directory directory;
+  ASSERT_OK(DecodeDirectory(bytes, kSegmentBytes, &directory));
+  ASSERT_EQ(directory.blocks.size(), 3u);
+  EXPECT_TRUE(SameEntry(directory.blocks[2], ExampleDirectory().blocks[2]));
+  DirectoryHeader header;
+  ASSERT_OK(DecodeDirectoryHeader(bytes, &header));
+  EXPECT_EQ(header.EncodedBytes(), bytes.size());
+  EXPECT_EQ(header.BlockEntryOffset(header.block_count), without);
+  bytes.pop_back();
+  EXPECT_TRUE(Fails(DecodeDirectory(bytes, kSegmentBytes, &directory), StatusCode::kCorrupt));
+}
+
+TEST(SegmentDirectory, UnknownIgnorableFeaturesAndReservedBytesAreIgnored) {
+  for (size_t at : {10, 28, 31, 32, 63}) {
+    ByteVector bytes = EncodeDirectory(ExampleDirectory());
+    bytes[at] = std::byte{0xff};
+    Directory directory;
+    EXPECT_OK(DecodeDirectory(bytes, kSegmentBytes, &directory)) << at;
   }
 }
 
@@ -350,7 +421,11 @@ TEST(SegmentDirectory, ImpossibleFields) {
   constexpr size_t kBlock2 = 152;
   const ImpossibleField cases[] = {
       {"magic", {0, 4, 0}, StatusCode::kCorrupt},
-      {"version", {4, 2, 1}, StatusCode::kUnsupported},
+      {"version", {4, 2, kSegmentVersion + 1u}, StatusCode::kUnsupported},
+      {"required feature", {24, 4, 1}, StatusCode::kUnsupported},
+      {"last required feature", {24, 4, 0x80000000}, StatusCode::kUnsupported},
+      {"statistics that are not there", {20, 4, 8}, StatusCode::kCorrupt},
+      {"very many statistics", {20, 4, 0xffffffff}, StatusCode::kCorrupt},
       {"bytes of a list entry", {6, 2, 12}, StatusCode::kCorrupt},
       {"bytes of a block entry", {8, 2, 40}, StatusCode::kCorrupt},
       {"no lists", {12, 4, 0}, StatusCode::kCorrupt},
@@ -390,6 +465,10 @@ TEST(SegmentDirectory, CheckBlockEntry) {
   EXPECT_TRUE(Fails(CheckBlockEntry({192 + 32, 4096, 100, 0, 3, 3, 0}, 3, kSegmentBytes), StatusCode::kCorrupt));
   EXPECT_TRUE(Fails(CheckBlockEntry({128, 63, 100, 0, 3, 3, 0}, 3, kSegmentBytes), StatusCode::kCorrupt));
   EXPECT_TRUE(Fails(CheckBlockEntry({128, 4096, 0, 0, 3, 3, 0}, 3, kSegmentBytes), StatusCode::kCorrupt));
+  // Whatever a damaged page says, no buffer larger than that is made for it.
+  EXPECT_OK(CheckBlockEntry({128, kMaxBlockBytes, 100, 0, 3, 3, 0}, 3, uint64_t{1} << 40));
+  EXPECT_TRUE(Fails(CheckBlockEntry({128, kMaxBlockBytes + 1, 100, 0, 3, 3, 0}, 3, uint64_t{1} << 40),
+                    StatusCode::kCorrupt));
   EXPECT_OK(CheckBlockEntry({128, 4096, kMaxBlockRows, 0, 3, 3, 0}, 3, kSegmentBytes));
   EXPECT_TRUE(
       Fails(CheckBlockEntry({128, 4096, kMaxBlockRows + 1, 0, 3, 3, 0}, 3, kSegmentBytes), StatusCode::kCorrupt));
@@ -507,6 +586,30 @@ TEST(SegmentBlock, ImpossibleFields) {
   }
 }
 
+// Columns follow the TIDs; a reader that does not know them reads the rest.
+TEST(SegmentBlock, FilterColumnsAreSkipped) {
+  Block block = ExampleBlock();
+  Poke<uint32_t>(&block.bytes, 32, 144);  // the TIDs end at 142
+  block.bytes.resize(256 + 64, std::byte{0xee});
+  block.Seal();
+  BlockView view;
+  ASSERT_OK(block.Decode(&view));
+  ASSERT_EQ(view.rows(), kRows);
+  for (uint32_t i = 0; i < kRows; ++i) {
+    EXPECT_EQ(view.tid(i), (Tid{i, static_cast<uint16_t>(i + 1)}));
+    EXPECT_EQ(view.row(i)[4], static_cast<float>(10 * i + 4));
+  }
+}
+
+TEST(SegmentBlock, ReservedBytesAreIgnored) {
+  for (size_t at : {22, 23, 32, 36, 63}) {
+    Block block = ExampleBlock();
+    block.bytes[at] = std::byte{0xff};
+    block.Seal();
+    EXPECT_OK(block.Decode()) << at;
+  }
+}
+
 TEST(SegmentBlock, RowCountThatOverflows) {
   Block block = ExampleBlock();
   block.entry.rows = 0xffffffff;
@@ -536,7 +639,20 @@ TEST(SegmentBlock, IsFullAtTheFirstRowThatFillsIt) {
   const std::vector<float> row(kMaxDimensions);
   BlockBuilder builder(FloatsOf(kMaxDimensions));
   while (!builder.full()) builder.Add({0, 1}, RowBytes(row.data()));
-  EXPECT_EQ(builder.rows(), kMaxBlockBytes / (kMaxDimensions * sizeof(float)) + 1);
+  EXPECT_EQ(builder.rows(), kFullBlockBytes / (kMaxDimensions * sizeof(float)) + 1);
+  EXPECT_LE(builder.Finish(0, 0).size(), kMaxBlockBytes);
+}
+
+// Of any width, a block that was written passes the check of its directory entry.
+TEST(SegmentBlock, LargestBlocksAreAccepted) {
+  for (uint32_t dimensions : {1u, 255u, 256u, 257u, 1024u, 15999u, kMaxDimensions}) {
+    const std::vector<float> row(dimensions);
+    BlockBuilder builder(FloatsOf(dimensions));
+    while (!builder.full()) builder.Add({0, 1}, RowBytes(row.data()));
+    BlockEntry entry{128, 0, builder.rows(), 0, 3, 3, 0};
+    entry.length = static_cast<uint32_t>(builder.Finish(3, 3).size());
+    EXPECT_OK(CheckBlockEntry(entry, 3, uint64_t{1} << 40)) << dimensions;
+  }
 }
 
 TEST(SegmentBlock, FinishForgetsTheRows) {

@@ -62,7 +62,7 @@ class SegmentWriterTest : public testing::Test {
   }
 
   Status Finish() {
-    IVFREMOTE_RETURN_IF_ERROR(writer_->Finish());
+    IVFREMOTE_RETURN_IF_ERROR(writer_->Finish(writer_->copies()));
     IVFREMOTE_RETURN_IF_ERROR(Move());
     bool done = false;
     while (!done) IVFREMOTE_RETURN_IF_ERROR(upload_->Finish(Later(), &done));
@@ -125,14 +125,15 @@ class SegmentWriterTest : public testing::Test {
     EXPECT_EQ(end, writer_->bytes());
     SegmentTrailer trailer;
     ASSERT_OK(DecodeSegmentTrailer(Read(end - SegmentTrailer::kBytes, SegmentTrailer::kBytes), end, &trailer));
-    EXPECT_EQ(trailer.rows, writer_->rows());
+    EXPECT_EQ(trailer.rows, writer_->copies());
+    EXPECT_EQ(trailer.copies, writer_->copies());
 
-    const auto routing = Read(trailer.routing_offset, trailer.routing_bytes);
-    EXPECT_EQ(Crc32c(routing), trailer.routing_crc);
+    const auto routing = Read(trailer.routing.offset, trailer.routing.bytes);
+    EXPECT_EQ(Crc32c(routing), trailer.routing.crc);
     EXPECT_EQ(routing, routing_.Encode());
 
-    const auto encoded_directory = Read(trailer.directory_offset, trailer.directory_bytes);
-    EXPECT_EQ(Crc32c(encoded_directory), trailer.directory_crc);
+    const auto encoded_directory = Read(trailer.directory.offset, trailer.directory.bytes);
+    EXPECT_EQ(Crc32c(encoded_directory), trailer.directory.crc);
     EXPECT_EQ(encoded_directory, EncodeDirectory(writer_->directory()));
     ASSERT_OK(DecodeDirectory(encoded_directory, end, &directory_));
 
@@ -253,7 +254,7 @@ TEST_F(SegmentWriterTest, ItemThatFitsNoPartIsAnError) {
   ASSERT_OK(writer_->Add(0, {1, 1}, RowBytes(row.data())));
   ASSERT_OK(writer_->Add(0, {1, 2}, RowBytes(row.data())));
   ASSERT_OK(writer_->Add(0, {1, 3}, RowBytes(row.data())));
-  EXPECT_TRUE(Fails(writer_->Finish(), StatusCode::kInternal, {"does not fit a part"}));
+  EXPECT_TRUE(Fails(writer_->Finish(writer_->copies()), StatusCode::kInternal, {"does not fit a part"}));
 }
 
 // A build holds one block, not the segment.
@@ -270,11 +271,26 @@ TEST_F(SegmentWriterTest, TakeOutputDrains) {
     taken += bytes;
     ASSERT_TRUE(writer_->TakeOutput().empty());
   }
-  ASSERT_OK(writer_->Finish());
+  ASSERT_OK(writer_->Finish(writer_->copies()));
   for (const auto& chunk : writer_->TakeOutput()) taken += chunk.bytes.size();
   EXPECT_TRUE(writer_->TakeOutput().empty());
   EXPECT_LE(taken, writer_->bytes());
   EXPECT_GT(taken, writer_->bytes() - 1000 * kBlockAlignment);
+}
+
+// Of a spilled segment the trailer says how many rows there are, and how many copies.
+TEST_F(SegmentWriterTest, RowsAreCountedOnce) {
+  Start(4, 2, 0);
+  const std::vector<float> row(4);
+  for (uint32_t list : {0, 1})
+    for (uint16_t i = 1; i <= 5; ++i) ASSERT_OK(writer_->Add(list, {0, i}, RowBytes(row.data())));
+  EXPECT_TRUE(Fails(writer_->Finish(11), StatusCode::kInternal));
+  ASSERT_OK(writer_->Finish(5));
+  const std::vector<SegmentWriter::Chunk> chunks = writer_->TakeOutput();
+  SegmentTrailer trailer;
+  ASSERT_OK(DecodeSegmentTrailer(chunks.back().bytes, writer_->bytes(), &trailer));
+  EXPECT_EQ(trailer.rows, 5u);
+  EXPECT_EQ(trailer.copies, 10u);
 }
 
 TEST_F(SegmentWriterTest, NothingIsReadableBeforeFinish) {
@@ -305,7 +321,7 @@ TEST_F(SegmentWriterTest, UploadMakesProgressPastItsDeadline) {
   std::vector<float> row(4);
   for (uint32_t list = 0; list < 5; ++list)
     for (uint16_t i = 1; i <= 30; ++i) ASSERT_OK(writer_->Add(list, {list, i}, RowBytes(row.data())));
-  ASSERT_OK(writer_->Finish());
+  ASSERT_OK(writer_->Finish(writer_->copies()));
   upload_->Add(writer_->TakeOutput());
   int steps = 1;
   for (bool idle = false; !idle; ++steps) {
@@ -322,7 +338,7 @@ TEST_F(SegmentWriterTest, StalledStoreHoldsTheUploadBack) {
   const auto store = MakeFaultStore(std::make_unique<MemoryStore>(), Fault::kPutStall);
   Start(4, 1, 0);
   SegmentUpload upload(store.get(), ExampleName(), 0);
-  ASSERT_OK(writer_->Finish());
+  ASSERT_OK(writer_->Finish(writer_->copies()));
   upload.Add(writer_->TakeOutput());
   bool idle = true;
   ASSERT_OK(upload.Step(Past(), &idle));
