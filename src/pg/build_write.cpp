@@ -34,7 +34,7 @@ double ExpectedRows(const Build* build) { return build->indexed_rows * (build->s
 // More or less: blocks, centroids, directory.
 uint64_t ExpectedBytes(const Build* build) {
   const double row_bytes = static_cast<double>(build->format.RowBytes() + kTidBytes);
-  const double list_bytes = static_cast<double>(build->dimensions * sizeof(float) + sizeof(ListEntry) + sizeof(BlockEntry));
+  const double list_bytes = static_cast<double>(build->dimensions * sizeof(uint16_t) + sizeof(ListEntry) + sizeof(BlockEntry));
   return static_cast<uint64_t>(ExpectedRows(build) * row_bytes + (*build->routing)->list_count() * list_bytes);
 }
 
