@@ -40,7 +40,7 @@ void Fuzz(FuzzInput* input) {
   const uint32_t bits = 1u << input->Take<uint8_t>() % 4;
   // Mostly short codes; some are long enough for sums that need more than 16 bits.
   const uint8_t length = input->Take<uint8_t>();
-  const uint32_t padded = 16 * (length < 240 ? 1 + length % 9u : 60 + length % 16u);
+  const uint32_t padded = PaddedDimensions(8 * (length < 240 ? 1 + length % 18u : 120 + length % 16u), bits);
   const uint32_t rows = input->TakeBetween(0, 70);
   const auto metric = static_cast<Metric>(input->Take<uint8_t>() % 3);
   const uint8_t any = input->Take<uint8_t>();

@@ -146,7 +146,7 @@ void ScoreCodedBlock(const BlockView& view, const CodeFormat& format, Metric met
 void SearchBlock(Bytes block, const CodeFormat& format, BlockEntry entry, Metric metric, bool decodes, bool probed) {
   const std::vector<float> query(format.dimensions, 0.5f);
   const std::vector<float> mean(format.dimensions, 0.25f);
-  const std::vector<float> centroid(format.padded(), 0.125f);
+  const std::vector<uint16_t> centroid(format.dimensions, 0x3000);  // 0.125
   const uint32_t list = probed ? entry.centroid : entry.centroid + 1;
   SegmentEntry segment{};
   segment.place = SegmentPlace::kPages;
