@@ -61,10 +61,7 @@ for my $case (@builds)
 	my $name = "$table, $options, $megabytes MB";
 	my ($kilobytes, $temp_bytes, $err) = build($table, $options, "${megabytes}MB", '');
 	note(sprintf('%s: %.1f MB, %.1f MB of temporary files; %s', $name, $kilobytes / 1024, $temp_bytes / 2**20, $err));
-	{
-		local $TODO = 'assigning and calibrating take more than their shares' if $options =~ /lists = (3840|200)/;
-		cmp_ok($kilobytes, '<=', ($megabytes + 128) * 1024, "$name: memory");
-	}
+	cmp_ok($kilobytes, '<=', ($megabytes + 128) * 1024, "$name: memory");
 	cmp_ok($temp_bytes, '>=', $least, "$name: the sample spills");
 	like(join(' ', $err =~ /(?:psql:\S+ )?(.+)\n?/g) =~ s/ +/ /gr, $notices || qr/^$/, "$name: notices");
 	left_behind($name);
@@ -76,11 +73,7 @@ for my $case (@builds)
 # More lists than memory holds the centroids of: 16 MB are 8192 of 2 kB
 my ($kilobytes, $temp_bytes, $err) = build('items', 'lists = 20000', '4MB', '');
 like($err, qr/NOTICE:  index "built" gets 8192 lists rather than 20000\nHINT:  Set maintenance_work_mem to at least 157MB\./, 'too many lists for memory: the notice');
-TODO:
-{
-	local $TODO = 'assigning and calibrating take more than their shares';
-	cmp_ok($kilobytes, '<=', (4 + 128) * 1024, 'too many lists for memory: they are reduced');
-}
+cmp_ok($kilobytes, '<=', (4 + 128) * 1024, 'too many lists for memory: they are reduced');
 is($node->safe_psql('postgres', q{SELECT lists FROM ivfremote_info('built')}), 8192, 'too many lists for memory: as many as fit');
 $node->safe_psql('postgres', 'DROP INDEX built');
 
