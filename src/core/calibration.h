@@ -61,6 +61,8 @@ class Calibration {
 
   // After all rows: ranks the lists for one query after the other. Not done before all have been.
   Status Step(Clock::time_point deadline, bool* done);
+  size_t query_count() const { return queries_.size(); }
+  size_t queries_done() const { return ranked_; }
   RecallCurve TakeCurve() { return std::move(curve_); }
 
  private:

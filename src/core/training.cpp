@@ -49,8 +49,10 @@ std::vector<uint32_t> ShareLists(uint32_t total, const std::vector<uint64_t>& gr
 
 }  // namespace
 
-uint32_t AutomaticLists(double rows) {
-  const double lists = rows <= 1e7 ? rows / 200 : std::max(1e7 / 200, rows / 400);
+uint32_t AutomaticLists(double rows, uint32_t dimensions) {
+  constexpr double kManyRows = 1e7;
+  const double rows_per_list = dimensions >= 512 ? 200 : 300;
+  const double lists = std::max(std::min(rows, kManyRows) / rows_per_list, rows / (2 * rows_per_list));
   return static_cast<uint32_t>(std::clamp(std::round(lists), 1.0, double{kMaxLists}));
 }
 

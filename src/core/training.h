@@ -10,9 +10,10 @@
 
 namespace ivfremote {
 
-// The number of lists an index of `rows` rows gets when the user names none: rows / 200, and rows / 400 beyond 10
-// million, at least 1.
-uint32_t AutomaticLists(double rows);
+// The number of lists an index gets when the user names none: a list for every 200 rows from 512 dimensions on, for every 300
+// below; beyond 10 million rows for twice as many, but no fewer than 10 million rows have. At least 1.
+// docs/decisions/0010-automatic-lists.md has the measurements.
+uint32_t AutomaticLists(double rows, uint32_t dimensions);
 
 // More sample rows for a centroid than this are left out; with fewer than kEnoughRowsPerList lists are worse.
 inline constexpr uint32_t kMostRowsPerCentroid = 256;

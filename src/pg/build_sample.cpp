@@ -121,7 +121,7 @@ void MeasureTable(Build* build) {
   build->estimated_rows = build->rows_per_block * total;
   CallCore([&] {
     build->lists = build->requested_lists > 0 ? static_cast<uint32_t>(build->requested_lists)
-                                             : AutomaticLists(build->estimated_rows);
+                                             : AutomaticLists(build->estimated_rows, build->dimensions);
     return Status::Ok();
   });
 }

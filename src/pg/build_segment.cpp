@@ -9,8 +9,11 @@ namespace {
 constexpr std::chrono::milliseconds kStep{100};
 
 void Calibrate(Build* build) {
+  // Tuples are the sample rows that are queries here.
+  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>((*build->calibration)->query_count()));
   for (bool done = false; !done;) {
     CallCore([&] { return (*build->calibration)->Step(Clock::now() + kStep, &done); });
+    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>((*build->calibration)->queries_done()));
     CHECK_FOR_INTERRUPTS();
   }
   build->curve =

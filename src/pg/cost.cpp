@@ -44,7 +44,7 @@ IndexFigures Hypothetical(double rows) {
   figures.dimensions = kTypicalDimensions;
   figures.bits = AutomaticBits(static_cast<uint32_t>(kTypicalDimensions));
   CallCore([&] {
-    figures.lists = AutomaticLists(rows);
+    figures.lists = AutomaticLists(rows, static_cast<uint32_t>(kTypicalDimensions));
     return Status::Ok();
   });
   figures.probes = std::min(figures.lists, std::max(8.0, std::round(std::sqrt(figures.lists))));

@@ -52,12 +52,20 @@ void ExpectSound(const Routing& routing, uint32_t dimensions, uint32_t lists) {
 }
 
 TEST(Training, AutomaticLists) {
-  const std::pair<double, uint32_t> cases[] = {
+  const std::pair<double, uint32_t> wide[] = {
       {-1, 1},      {0, 1},        {1, 1},           {200, 1},           {299, 1},
       {301, 2},     {60000, 300},  {1e6, 5000},      {1e7, 50000},       {1.0000001e7, 50000},
       {2e7, 50000}, {4e7, 100000}, {1e9, kMaxLists}, {1e300, kMaxLists},
   };
-  for (const auto& [rows, lists] : cases) EXPECT_EQ(AutomaticLists(rows), lists) << rows;
+  for (const auto& [rows, lists] : wide) {
+    EXPECT_EQ(AutomaticLists(rows, 512), lists) << rows;
+    EXPECT_EQ(AutomaticLists(rows, kMaxDimensions), lists) << rows;
+  }
+  const std::pair<double, uint32_t> narrow[] = {{1, 1}, {451, 2}, {60000, 200}, {1e7, 33333}, {2e7, 33333}, {3e7, 50000}};
+  for (const auto& [rows, lists] : narrow) {
+    EXPECT_EQ(AutomaticLists(rows, 1), lists) << rows;
+    EXPECT_EQ(AutomaticLists(rows, 511), lists) << rows;
+  }
 }
 
 // Samples of one shape each; all must train to exactly the lists asked for, or as many as there are rows.
