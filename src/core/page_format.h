@@ -1,5 +1,5 @@
-// The bytes of the index's own pages, version 1, frozen; docs/format.md is the same in prose. A page is Postgres's page header (24 bytes), the payload, and the special area below. Everything here works on
-// copies of the payload and the special area, so it is tested without a server; src/pg/page.h has the rest.
+// The bytes of the index's own pages, version 1, frozen; docs/format.md is the same in prose. A page is Postgres's page
+// header (24 bytes), the payload, and the special area below. Everything here works on copies of the payload and the special area, so it is tested without a server; src/pg/page.h has the rest.
 #pragma once
 
 #include <string>
@@ -138,10 +138,15 @@ struct MetaPage {
   uint32_t requested_lists = 0;  // 0: automatic
   char server[64] = {};          // the server's name when the index was built; empty: embedded
   StreamRef recall_curve;
-  uint8_t reserved1[120] = {};
+  // Features that who only reads the index need not know, but who changes it must: VACUUM and INSERT too.
+  uint32_t write_features = 0;
+  uint32_t reserved1 = 0;
+  uint64_t recall_curve_id = 0;  // owner of the curve's pages; 0: the routing version
+  uint8_t reserved2[104] = {};
   SegmentEntry segments[kMaxSegments];
 
   bool trained() const { return routing_id != 0; }
+  uint64_t curve_owner() const { return recall_curve_id != 0 ? recall_curve_id : routing_id; }
   // Of segments.
   CodeFormat format() const { return {code_kind, bits, dimensions}; }
   // Of a generation's pending rows.
@@ -155,10 +160,14 @@ static_assert(offsetof(MetaPage, dimensions) == 16 && offsetof(MetaPage, rotatio
               offsetof(MetaPage, current) == 64 && offsetof(MetaPage, sealed) == 104 &&
               offsetof(MetaPage, routing_id) == 144 && offsetof(MetaPage, routing) == 152 &&
               offsetof(MetaPage, list_count) == 168 && offsetof(MetaPage, server) == 176 &&
-              offsetof(MetaPage, recall_curve) == 240 && offsetof(MetaPage, segments) == 376);
+              offsetof(MetaPage, recall_curve) == 240 && offsetof(MetaPage, write_features) == 256 &&
+              offsetof(MetaPage, recall_curve_id) == 264 && offsetof(MetaPage, segments) == 376);
 
 // `payload` of a meta page to a checked copy.
 Status DecodeMetaPage(Bytes payload, MetaPage* meta);
+
+// Whether this library may change the index, which it can read.
+Status CheckWritable(const MetaPage& meta);
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Tid map leaves: live bits of a segment's TIDs, for a run of heap blocks. Entries grow from the front of the payload,

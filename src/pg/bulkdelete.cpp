@@ -81,7 +81,7 @@ IndexBulkDeleteResult* AmBulkDelete(IndexVacuumInfo* info, IndexBulkDeleteResult
   stats->num_index_tuples = 0;
   BulkDelete state{info, callback, callback_state, stats};
   auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
-  ReadMeta(info->index, meta);
+  ReadMetaToWrite(info->index, meta);
   DeleteFromGeneration(&state, meta->sealed, *meta);
   DeleteFromGeneration(&state, meta->current, *meta);
   for (uint32_t i = 0; i < meta->segment_count; ++i) DeleteFromSegment(&state, meta->segments[i]);

@@ -180,6 +180,8 @@ TEST(MetaPage, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(offsetof(MetaPage, requested_lists), 172u);
   EXPECT_EQ(offsetof(MetaPage, server), 176u);
   EXPECT_EQ(offsetof(MetaPage, recall_curve), 240u);
+  EXPECT_EQ(offsetof(MetaPage, write_features), 256u);
+  EXPECT_EQ(offsetof(MetaPage, recall_curve_id), 264u);
   EXPECT_EQ(offsetof(MetaPage, segments), 376u);
   EXPECT_EQ(sizeof(MetaPage), 376u + 40 * 192);
   EXPECT_EQ(Text(BytesOf(MetaPage{})).substr(0, 4), "IFRM");
@@ -223,6 +225,19 @@ TEST(MetaPage, UntrainedIndexOfCodes) {
   meta.current.code_kind = CodeKind::kRabitq;
   EXPECT_EQ(meta.FormatOf(meta.current), meta.format());
   EXPECT_TRUE(Fails(DecodeMetaPage(BytesOf(meta), &decoded), StatusCode::kCorrupt, {"pending generation"}));
+}
+
+// Who only reads need not know them.
+TEST(MetaPage, WriteFeaturesAreForWriters) {
+  MetaPage meta = ExampleMeta();
+  EXPECT_OK(CheckWritable(meta));
+  EXPECT_EQ(meta.curve_owner(), meta.routing_id);
+  for (const uint32_t features : {1u, 0x80000000u}) {
+    meta.write_features = features;
+    MetaPage decoded;
+    ASSERT_OK(DecodeMetaPage(BytesOf(meta), &decoded));
+    EXPECT_TRUE(Fails(CheckWritable(decoded), StatusCode::kUnsupported, {"features"}));
+  }
 }
 
 TEST(MetaPage, NewerVersionIsNamed) {
@@ -287,7 +302,12 @@ TEST(MetaPage, ImpossibleFields) {
       {"segment that was never given out", [](MetaPage* m) { m->segments[1].id = m->next_id; }},
       {"segment without lists", [](MetaPage* m) { m->segments[1].list_count = 0; }},
       {"segment of too many lists", [](MetaPage* m) { m->segments[0].list_count = kMaxLists + 1; }},
-      {"segment in no place", [](MetaPage* m) { m->segments[0].place = static_cast<SegmentPlace>(2); }},
+      {"segment in no known place", [](MetaPage* m) { m->segments[0].place = static_cast<SegmentPlace>(2); },
+       StatusCode::kUnsupported},
+      {"feature for writers", [](MetaPage* m) { m->write_features = 1; }, StatusCode::kOk},
+      {"recall curve of its own", [](MetaPage* m) { m->recall_curve_id = 7; }, StatusCode::kOk},
+      {"recall curve that was never given out", [](MetaPage* m) { m->recall_curve_id = m->next_id; }},
+      {"recall curve with the id of a segment", [](MetaPage* m) { m->recall_curve_id = m->segments[0].id; }},
       {"pages that are not the segment", [](MetaPage* m) { m->segments[0].data.bytes -= 1; }},
       {"segment without pages", [](MetaPage* m) { m->segments[0].data = {}; }},
       {"directory of no bytes", [](MetaPage* m) { m->segments[0].directory.bytes = 0; }},
