@@ -29,6 +29,7 @@ Status CheckGeneration(const PendingGeneration& generation, const MetaPage& meta
   if (generation.id >= meta.next_id || generation.list_count > kMaxLists || generation.group_count == 0 ||
       generation.group_count > std::min(kMaxPendingGroups, std::max(generation.list_count, 1u)) ||
       generation.directory_root == kNoBlock || generation.directory_depth > 1 ||
+      generation.row_bytes % alignof(PendingRow) != 0 || generation.row_bytes > kPayloadBytes ||
       (generation.code_kind != CodeKind::kFloat32 && (generation.code_kind != meta.code_kind || !meta.trained())))
     return Status::Corrupt("metapage has an impossible pending generation");
   return Status::Ok();
@@ -234,13 +235,13 @@ bool TidMapContains(Bytes payload, uint32_t entries, Tid tid) {
   return FindInTidMap(payload, entries, tid) == TidMapAnswer::kLive;
 }
 
-PendingLayout PendingLayoutFor(const CodeFormat& format) {
+PendingLayout PendingLayoutFor(const CodeFormat& format, uint32_t row_bytes) {
   PendingLayout layout;
   layout.code_bytes = static_cast<uint32_t>(format.RowBytes());
   layout.wide = sizeof(PendingRow) + layout.code_bytes > kPayloadBytes;
   // Rows are looked at where they lie.
-  const uint64_t row_bytes = sizeof(PendingRow) + (layout.wide ? sizeof(StreamRef) : layout.code_bytes);
-  layout.row_bytes = static_cast<uint32_t>(AlignUp(row_bytes, alignof(PendingRow)));
+  const uint64_t needed = sizeof(PendingRow) + (layout.wide ? sizeof(StreamRef) : layout.code_bytes);
+  layout.row_bytes = std::max(static_cast<uint32_t>(AlignUp(needed, alignof(PendingRow))), row_bytes);
   layout.rows_per_page = static_cast<uint32_t>(kPayloadBytes / layout.row_bytes);
   return layout;
 }

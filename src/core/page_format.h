@@ -80,9 +80,11 @@ struct PendingGeneration {
   uint32_t directory_root = kNoBlock;
   uint32_t list_count = 0;  // of the index when it began, which says how lists share chains; 0: untrained
   CodeKind code_kind = CodeKind::kFloat32;  // of its rows: floats while the index is untrained
-  uint8_t reserved[15] = {};
+  uint8_t reserved0[3] = {};
+  uint32_t row_bytes = 0;  // of a pending row with what a newer library appends to it; 0: nothing is appended
+  uint8_t reserved1[8] = {};
 };
-static_assert(sizeof(PendingGeneration) == 40);
+static_assert(sizeof(PendingGeneration) == 40 && offsetof(PendingGeneration, row_bytes) == 28);
 static_assert(offsetof(PendingGeneration, group_count) == 8 && offsetof(PendingGeneration, directory_root) == 16 &&
               offsetof(PendingGeneration, list_count) == 20 && offsetof(PendingGeneration, code_kind) == 24);
 
@@ -256,7 +258,8 @@ struct PendingLayout {
 
   uint32_t RowOffset(uint32_t i) const { return i * row_bytes; }
 };
-PendingLayout PendingLayoutFor(const CodeFormat& format);
+// `row_bytes`: the generation's.
+PendingLayout PendingLayoutFor(const CodeFormat& format, uint32_t row_bytes = 0);
 
 // Whether a page is the one with this number in its chain (a damaged chain may have a loop), and its rows fit.
 Status CheckPendingPage(const PendingLayout& layout, const PageSpecial& special, uint32_t number);

@@ -65,7 +65,7 @@ BlockNumber DeleteFromPendingPage(BulkDelete* state, const PendingLayout& layout
 
 void DeleteFromGeneration(BulkDelete* state, const PendingGeneration& generation, const MetaPage& meta) {
   if (generation.id == 0 || meta.dimensions == 0) return;
-  const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation));
+  const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation), generation.row_bytes);
   for (uint32_t group = 0; group < generation.group_count; ++group) {
     BlockNumber block = PendingChainHead(state->info->index, generation, group);
     for (uint32_t number = 0; block != kNoBlock; ++number)

@@ -238,7 +238,7 @@ bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector) {
     }
     if (meta->dimensions != vector.dimensions) ThrowDimensionMismatch(meta->dimensions, vector.dimensions);
 
-    const PendingLayout layout = PendingLayoutFor(meta->FormatOf(meta->current));
+    const PendingLayout layout = PendingLayoutFor(meta->FormatOf(meta->current), meta->current.row_bytes);
     NewRow row{};
     const Tid id = TidOf(tid);
     row.row.tid_block = id.block;

@@ -203,6 +203,7 @@ TEST(MetaPage, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(offsetof(PendingGeneration, directory_root), 16u);
   EXPECT_EQ(offsetof(PendingGeneration, list_count), 20u);
   EXPECT_EQ(offsetof(PendingGeneration, code_kind), 24u);
+  EXPECT_EQ(offsetof(PendingGeneration, row_bytes), 28u);
   EXPECT_EQ(offsetof(StreamRef, depth), 4u);
   EXPECT_EQ(offsetof(StreamRef, bytes), 8u);
 }
@@ -297,6 +298,9 @@ TEST(MetaPage, ImpossibleFields) {
       {"untrained generation", [](MetaPage* m) { m->sealed = {3, 1, 0, 40}; }, StatusCode::kOk},
       {"generation without a directory", [](MetaPage* m) { m->current.directory_root = kNoBlock; }},
       {"generation of too deep a directory", [](MetaPage* m) { m->sealed.directory_depth = 2; }},
+      {"generation of longer rows", [](MetaPage* m) { m->current.row_bytes = 8128; }, StatusCode::kOk},
+      {"generation of rows longer than a page", [](MetaPage* m) { m->current.row_bytes = 8132; }},
+      {"generation of rows between words", [](MetaPage* m) { m->current.row_bytes = 402; }},
       {"no generation", [](MetaPage* m) { m->current = m->sealed = {}; }, StatusCode::kOk},
       {"segment without id", [](MetaPage* m) { m->segments[0].id = 0; }},
       {"segment that was never given out", [](MetaPage* m) { m->segments[1].id = m->next_id; }},
@@ -785,6 +789,16 @@ TEST(PendingLayout, OfCodes) {
       ASSERT_EQ(layout.row_bytes % alignof(PendingRow), 0u) << bits << ' ' << dimensions;
       ASSERT_EQ(layout.wide, sizeof(PendingRow) + layout.code_bytes > kPayloadBytes);
     }
+}
+
+// What a newer library appends to rows is passed over.
+TEST(PendingLayout, OfLongerRows) {
+  const CodeFormat format{CodeKind::kRabitq, 4, 100};
+  const PendingLayout layout = PendingLayoutFor(format, 120);
+  EXPECT_EQ(layout.code_bytes, 64u);
+  EXPECT_EQ(layout.row_bytes, 120u);
+  EXPECT_EQ(layout.rows_per_page, 8128u / 120);
+  EXPECT_EQ(PendingLayoutFor(format, 8).row_bytes, 80u) << "never less than a row";
 }
 
 TEST(PendingGroups, NeighbouringListsShareAGroup) {
