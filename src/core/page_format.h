@@ -1,5 +1,6 @@
 // The bytes of the index's own pages, version 1, frozen; docs/format.md is the same in prose. A page is Postgres's page
-// header (24 bytes), the payload, and the special area below. Everything here works on copies of the payload and the special area, so it is tested without a server; src/pg/page.h has the rest.
+// header (24 bytes), the payload, and the special area below. Everything here works on copies of the payload and the
+// special area, so it is tested without a server; src/pg/page.h has the rest.
 #pragma once
 
 #include <string>
