@@ -81,8 +81,9 @@ void Assigner::AssignThroughTree(const float* rows, size_t n) {
     float* score = &products_[i * groups];
     for (uint32_t g = 0; g < groups; ++g) {
       score[g] = group_norms_[g] - 2 * score[g];
-      // Not a number would break the order; such a row is scored directly in the end.
-      if (std::isnan(score[g])) score[g] = std::numeric_limits<float>::infinity();
+      // Not a number would break the order; such a row is scored directly in the end. Groups without lists are none, as
+      // for ListRanker.
+      if (std::isnan(score[g]) || routing_->ListsOf(g) == 0) score[g] = std::numeric_limits<float>::infinity();
     }
     std::iota(order.begin(), order.end(), 0u);
     std::nth_element(order.begin(), order.begin() + (kGroups - 1), order.end(), [&](uint32_t a, uint32_t b) {

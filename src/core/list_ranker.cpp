@@ -5,7 +5,6 @@
 #include <cassert>
 #include <cfloat>
 #include <cmath>
-#include <numeric>
 
 #include "core/distance.h"
 #include "core/half.h"
@@ -66,8 +65,7 @@ ListRanker ListRanker::ForInsert(const Routing* routing, const float* row) {
 }
 
 void ListRanker::Start(uint32_t group_count, bool by_codes) {
-  groups_ = NearestGroups(std::min(group_count, routing_->group_count()));
-  std::erase_if(groups_, [&](uint32_t group) { return routing_->ListsOf(group) == 0; });
+  groups_ = NearestGroups(group_count);
   lists_.reserve(routing_->list_count());
   for (const uint32_t group : groups_)
     for (uint32_t i = 0; i < routing_->ListsOf(group); ++i) lists_.push_back(routing_->group_first[group] + i);
@@ -83,13 +81,15 @@ void ListRanker::Start(uint32_t group_count, bool by_codes) {
 }
 
 std::vector<uint32_t> ListRanker::NearestGroups(uint32_t count) const {
-  std::vector<uint32_t> groups(routing_->group_count());
-  std::iota(groups.begin(), groups.end(), 0u);
-  if (count == groups.size()) return groups;
+  // Training leaves groups without lists where many rows are equal.
+  std::vector<uint32_t> groups;
+  for (uint32_t g = 0; g < routing_->group_count(); ++g)
+    if (routing_->ListsOf(g) > 0) groups.push_back(g);
+  if (count >= groups.size()) return groups;
   const size_t d = query_.size();
-  std::vector<double> scores(groups.size());
-  for (size_t g = 0; g < scores.size(); ++g) {
-    const float* centroid = &routing_->group_centroids[g * d];
+  std::vector<double> scores(routing_->group_count());
+  for (const uint32_t g : groups) {
+    const float* centroid = &routing_->group_centroids[size_t{g} * d];
     scores[g] = Ordered(metric_ == Metric::kInnerProduct ? -InnerProduct(query_.data(), centroid, d)
                                                          : RoughSquaredL2(residual_.data(), centroid, d));
   }

@@ -75,6 +75,7 @@ class ListRanker {
 
   ListRanker(const Routing* routing, const float* query, const RankWish& wish, Metric metric);
   void Start(uint32_t group_count, bool by_codes);
+  // Of those that have lists, ascending.
   std::vector<uint32_t> NearestGroups(uint32_t count) const;
   void SetCodeQuery();
   void ScoreGroup(uint32_t group, const std::byte* bytes);

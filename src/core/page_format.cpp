@@ -29,6 +29,7 @@ Status CheckGeneration(const PendingGeneration& generation, const MetaPage& meta
   if (generation.id >= meta.next_id || generation.list_count > kMaxLists || generation.group_count == 0 ||
       generation.group_count > std::min(kMaxPendingGroups, std::max(generation.list_count, 1u)) ||
       generation.directory_root == kNoBlock || generation.directory_depth > 1 ||
+      generation.row_bytes % alignof(PendingRow) != 0 || generation.row_bytes > kPayloadBytes ||
       (generation.code_kind != CodeKind::kFloat32 && (generation.code_kind != meta.code_kind || !meta.trained())))
     return Status::Corrupt("metapage has an impossible pending generation");
   return Status::Ok();
@@ -37,8 +38,9 @@ Status CheckGeneration(const PendingGeneration& generation, const MetaPage& meta
 Status CheckSegment(const SegmentEntry& segment, const MetaPage& meta) {
   if ((segment.flags & kRequiredSegmentFlags & ~SegmentEntry::kSpilled) != 0)
     return Status::Unsupported("metapage has segments of a kind this library does not know");
+  if (static_cast<uint16_t>(segment.place) > static_cast<uint16_t>(SegmentPlace::kObject))
+    return Status::Unsupported("metapage has segments in a place this library does not know");
   if (segment.id == 0 || segment.id >= meta.next_id || segment.list_count == 0 || segment.list_count > kMaxLists ||
-      static_cast<uint16_t>(segment.place) > static_cast<uint16_t>(SegmentPlace::kObject) ||
       (segment.place == SegmentPlace::kPages && segment.data.bytes != segment.bytes) ||
       segment.directory.bytes < DirectoryHeader{segment.list_count}.EncodedBytes() ||
       (segment.rows > 0 && segment.tid_map.root == kNoBlock))
@@ -51,7 +53,7 @@ Status CheckSegment(const SegmentEntry& segment, const MetaPage& meta) {
 // Whatever has pages of its own has an id of its own; and an object belongs to one segment.
 Status CheckIdentities(const MetaPage& meta) {
   std::vector<uint64_t> ids;
-  for (uint64_t id : {meta.current.id, meta.sealed.id, meta.routing_id})
+  for (uint64_t id : {meta.current.id, meta.sealed.id, meta.routing_id, meta.recall_curve_id})
     if (id != 0) ids.push_back(id);
   std::vector<SegmentName> names;
   for (uint32_t i = 0; i < meta.segment_count; ++i) {
@@ -71,8 +73,8 @@ Status CheckIdentities(const MetaPage& meta) {
 Status CheckTraining(const MetaPage& meta) {
   const bool possible =
       meta.trained() ? meta.list_count > 0 && meta.dimensions > 0 && meta.routing_id < meta.next_id &&
-                           meta.routing.root != kNoBlock
-                     : meta.list_count == 0 && meta.routing.root == kNoBlock && meta.recall_curve.root == kNoBlock &&
+                           meta.routing.root != kNoBlock && meta.recall_curve_id < meta.next_id
+                     : meta.recall_curve_id == 0 && meta.list_count == 0 && meta.routing.root == kNoBlock && meta.recall_curve.root == kNoBlock &&
                            meta.segment_count == 0;
   return possible ? Status::Ok() : Status::Corrupt("metapage has impossible lists");
 }
@@ -131,6 +133,11 @@ Status DecodeMetaPage(Bytes payload, MetaPage* meta) {
   for (uint32_t i = 0; i < meta->segment_count; ++i) IVFREMOTE_RETURN_IF_ERROR(CheckSegment(meta->segments[i], *meta));
   IVFREMOTE_RETURN_IF_ERROR(CheckTraining(*meta));
   return CheckIdentities(*meta);
+}
+
+Status CheckWritable(const MetaPage& meta) {
+  if (meta.write_features == 0) return Status::Ok();
+  return Status::Unsupported("changing it takes features this library does not know");
 }
 
 TidMapBuilder::TidMapBuilder() { StartPage(); }
@@ -228,13 +235,13 @@ bool TidMapContains(Bytes payload, uint32_t entries, Tid tid) {
   return FindInTidMap(payload, entries, tid) == TidMapAnswer::kLive;
 }
 
-PendingLayout PendingLayoutFor(const CodeFormat& format) {
+PendingLayout PendingLayoutFor(const CodeFormat& format, uint32_t row_bytes) {
   PendingLayout layout;
   layout.code_bytes = static_cast<uint32_t>(format.RowBytes());
   layout.wide = sizeof(PendingRow) + layout.code_bytes > kPayloadBytes;
   // Rows are looked at where they lie.
-  const uint64_t row_bytes = sizeof(PendingRow) + (layout.wide ? sizeof(StreamRef) : layout.code_bytes);
-  layout.row_bytes = static_cast<uint32_t>(AlignUp(row_bytes, alignof(PendingRow)));
+  const uint64_t needed = sizeof(PendingRow) + (layout.wide ? sizeof(StreamRef) : layout.code_bytes);
+  layout.row_bytes = std::max(static_cast<uint32_t>(AlignUp(needed, alignof(PendingRow))), row_bytes);
   layout.rows_per_page = static_cast<uint32_t>(kPayloadBytes / layout.row_bytes);
   return layout;
 }

@@ -1,5 +1,6 @@
-// The bytes of the index's own pages, version 1, frozen; docs/format.md is the same in prose. A page is Postgres's page header (24 bytes), the payload, and the special area below. Everything here works on
-// copies of the payload and the special area, so it is tested without a server; src/pg/page.h has the rest.
+// The bytes of the index's own pages, version 1, frozen; docs/format.md is the same in prose. A page is Postgres's page
+// header (24 bytes), the payload, and the special area below. Everything here works on copies of the payload and the
+// special area, so it is tested without a server; src/pg/page.h has the rest.
 #pragma once
 
 #include <string>
@@ -80,9 +81,11 @@ struct PendingGeneration {
   uint32_t directory_root = kNoBlock;
   uint32_t list_count = 0;  // of the index when it began, which says how lists share chains; 0: untrained
   CodeKind code_kind = CodeKind::kFloat32;  // of its rows: floats while the index is untrained
-  uint8_t reserved[15] = {};
+  uint8_t reserved0[3] = {};
+  uint32_t row_bytes = 0;  // of a pending row with what a newer library appends to it; 0: nothing is appended
+  uint8_t reserved1[8] = {};
 };
-static_assert(sizeof(PendingGeneration) == 40);
+static_assert(sizeof(PendingGeneration) == 40 && offsetof(PendingGeneration, row_bytes) == 28);
 static_assert(offsetof(PendingGeneration, group_count) == 8 && offsetof(PendingGeneration, directory_root) == 16 &&
               offsetof(PendingGeneration, list_count) == 20 && offsetof(PendingGeneration, code_kind) == 24);
 
@@ -138,10 +141,15 @@ struct MetaPage {
   uint32_t requested_lists = 0;  // 0: automatic
   char server[64] = {};          // the server's name when the index was built; empty: embedded
   StreamRef recall_curve;
-  uint8_t reserved1[120] = {};
+  // Features that who only reads the index need not know, but who changes it must: VACUUM and INSERT too.
+  uint32_t write_features = 0;
+  uint32_t reserved1 = 0;
+  uint64_t recall_curve_id = 0;  // owner of the curve's pages; 0: the routing version
+  uint8_t reserved2[104] = {};
   SegmentEntry segments[kMaxSegments];
 
   bool trained() const { return routing_id != 0; }
+  uint64_t curve_owner() const { return recall_curve_id != 0 ? recall_curve_id : routing_id; }
   // Of segments.
   CodeFormat format() const { return {code_kind, bits, dimensions}; }
   // Of a generation's pending rows.
@@ -155,10 +163,14 @@ static_assert(offsetof(MetaPage, dimensions) == 16 && offsetof(MetaPage, rotatio
               offsetof(MetaPage, current) == 64 && offsetof(MetaPage, sealed) == 104 &&
               offsetof(MetaPage, routing_id) == 144 && offsetof(MetaPage, routing) == 152 &&
               offsetof(MetaPage, list_count) == 168 && offsetof(MetaPage, server) == 176 &&
-              offsetof(MetaPage, recall_curve) == 240 && offsetof(MetaPage, segments) == 376);
+              offsetof(MetaPage, recall_curve) == 240 && offsetof(MetaPage, write_features) == 256 &&
+              offsetof(MetaPage, recall_curve_id) == 264 && offsetof(MetaPage, segments) == 376);
 
 // `payload` of a meta page to a checked copy.
 Status DecodeMetaPage(Bytes payload, MetaPage* meta);
+
+// Whether this library may change the index, which it can read.
+Status CheckWritable(const MetaPage& meta);
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Tid map leaves: live bits of a segment's TIDs, for a run of heap blocks. Entries grow from the front of the payload,
@@ -247,7 +259,8 @@ struct PendingLayout {
 
   uint32_t RowOffset(uint32_t i) const { return i * row_bytes; }
 };
-PendingLayout PendingLayoutFor(const CodeFormat& format);
+// `row_bytes`: the generation's.
+PendingLayout PendingLayoutFor(const CodeFormat& format, uint32_t row_bytes = 0);
 
 // Whether a page is the one with this number in its chain (a damaged chain may have a loop), and its rows fit.
 Status CheckPendingPage(const PendingLayout& layout, const PageSpecial& special, uint32_t number);

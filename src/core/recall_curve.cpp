@@ -115,6 +115,8 @@ Status DecodeRecallCurve(Bytes bytes, RecallCurve* curve) {
   if (raw.magic != kMagic) return Status::Corrupt("not a recall curve");
   IVFREMOTE_RETURN_IF_ERROR(CheckVersion("recall curve", raw.version, kVersion));
   if (raw.required_features != 0) return Status::Unsupported("recall curve uses features this library does not know");
+  if (raw.point_bytes > sizeof(CurvePoint))
+    return Status::Unsupported("recall curve has points this library does not know");
   if (raw.point_bytes != sizeof(CurvePoint) || raw.point_count == 0 || raw.point_count > kMaxPoints ||
       bytes.size() != sizeof raw + raw.point_count * sizeof(CurvePoint) ||
       !(raw.bound_loss >= 0 && raw.bound_loss <= 1) ||

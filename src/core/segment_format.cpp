@@ -50,7 +50,7 @@ struct RawBlockHeader {
   uint32_t dimensions;
   uint8_t code_kind;
   uint8_t bits;
-  uint16_t reserved0;
+  uint16_t required_features;
   uint32_t rows_offset;
   uint32_t tids_offset;
   uint32_t columns_offset;  // 0: no filter columns
@@ -179,6 +179,8 @@ Status DecodeSegmentHeader(Bytes bytes, SegmentHeader* header) {
     return Status::Unsupported("segment uses features this library does not know");
   if (!IsKnownMetric(raw.metric) || !IsKnownCode(raw.code_kind, raw.bits))
     return Status::Unsupported("segment has distances or codes this library does not know");
+  if (raw.header_bytes > SegmentHeader::kBytes)
+    return Status::Unsupported("segment has a header this library does not know");
   if (raw.header_bytes != SegmentHeader::kBytes || raw.dimensions == 0 || raw.dimensions > kMaxDimensions ||
       raw.list_count == 0 || raw.list_count > kMaxLists)
     return Status::Corrupt("segment has an impossible header");
@@ -203,6 +205,8 @@ Status DecodeDirectoryHeader(Bytes bytes, DirectoryHeader* header) {
   IVFREMOTE_RETURN_IF_ERROR(CheckVersion("directory", raw.version, kSegmentVersion));
   if ((raw.required_features & ~kSegmentRequiredFeatures) != 0)
     return Status::Unsupported("directory uses features this library does not know");
+  if (raw.list_entry_bytes > sizeof(ListEntry) || raw.block_entry_bytes > sizeof(BlockEntry))
+    return Status::Unsupported("directory has entries this library does not know");
   if (raw.list_entry_bytes != sizeof(ListEntry) || raw.block_entry_bytes != sizeof(BlockEntry) ||
       raw.list_count == 0 || raw.list_count > kMaxLists)
     return Status::Corrupt("directory has an impossible header");
@@ -287,6 +291,8 @@ Status DecodeSegmentTrailer(Bytes bytes, uint64_t segment_bytes, SegmentTrailer*
   if (TrailerCrc(raw) != raw.crc) return Status::Corrupt("checksum mismatch in the segment's trailer");
   if ((raw.required_features & ~kSegmentRequiredFeatures) != 0)
     return Status::Unsupported("segment uses features this library does not know");
+  if (raw.trailer_bytes > SegmentTrailer::kBytes)
+    return Status::Unsupported("segment has a trailer this library does not know");
   if (raw.trailer_bytes != SegmentTrailer::kBytes || raw.rows > raw.copies || raw.section_bytes[kRouting] == 0 ||
       raw.section_bytes[kDirectory] == 0)
     return Status::Corrupt("segment has an impossible trailer");
@@ -366,6 +372,7 @@ Status DecodeBlock(Bytes bytes, const CodeFormat& format, const BlockEntry& entr
   if (Crc32c(bytes) != entry.crc) return Status::Corrupt("checksum mismatch");
   const auto raw = Load<RawBlockHeader>(bytes.data());
   if (raw.magic != kBlockMagic) return Status::Corrupt("not a block of a segment");
+  if (raw.required_features != 0) return Status::Unsupported("block uses features this library does not know");
   if (!IsKnownCode(raw.code_kind, raw.bits)) return Status::Unsupported("block has codes this library does not know");
   if (raw.rows != entry.rows || raw.list != entry.list || raw.centroid != entry.centroid ||
       CodeFormat{static_cast<CodeKind>(raw.code_kind), raw.bits, raw.dimensions} != format)

@@ -65,7 +65,7 @@ BlockNumber DeleteFromPendingPage(BulkDelete* state, const PendingLayout& layout
 
 void DeleteFromGeneration(BulkDelete* state, const PendingGeneration& generation, const MetaPage& meta) {
   if (generation.id == 0 || meta.dimensions == 0) return;
-  const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation));
+  const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation), generation.row_bytes);
   for (uint32_t group = 0; group < generation.group_count; ++group) {
     BlockNumber block = PendingChainHead(state->info->index, generation, group);
     for (uint32_t number = 0; block != kNoBlock; ++number)
@@ -81,7 +81,7 @@ IndexBulkDeleteResult* AmBulkDelete(IndexVacuumInfo* info, IndexBulkDeleteResult
   stats->num_index_tuples = 0;
   BulkDelete state{info, callback, callback_state, stats};
   auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
-  ReadMeta(info->index, meta);
+  ReadMetaToWrite(info->index, meta);
   DeleteFromGeneration(&state, meta->sealed, *meta);
   DeleteFromGeneration(&state, meta->current, *meta);
   for (uint32_t i = 0; i < meta->segment_count; ++i) DeleteFromSegment(&state, meta->segments[i]);

@@ -89,7 +89,7 @@ ResidentIndex* Load(Relation index, const MetaPage& meta) {
   RoutingReaderInit(&reader, index, meta);
   RoutingPart part;
   if (PartToKeep(ReadRoutingHeader(&reader, meta), &part)) ReadRouting(&reader, meta, part, routing->object);
-  if (meta.recall_curve.bytes > 0) curve = ReadWholeStream(index, meta.routing_id, meta.recall_curve);
+  if (meta.recall_curve.bytes > 0) curve = ReadWholeStream(index, meta.curve_owner(), meta.recall_curve);
   for (uint32_t i = 0; i < meta.segment_count; ++i)
     if (meta.segments[i].directory.bytes <= kMaxDirectoryBytes)
       directories[i] = ReadWholeStream(index, meta.segments[i].id, meta.segments[i].directory);

@@ -87,8 +87,11 @@ BlockNumber WriteNewPage(Relation index, const NewPage& what, Bytes payload) {
 
 namespace {
 
-void DecodeMeta(Relation index, Bytes payload, MetaPage* meta) {
-  const CoreError error = RunCore([&] { return DecodeMetaPage(payload, meta); });
+void DecodeMeta(Relation index, Bytes payload, bool to_write, MetaPage* meta) {
+  const CoreError error = RunCore([&] {
+    IVFREMOTE_RETURN_IF_ERROR(DecodeMetaPage(payload, meta));
+    return to_write ? CheckWritable(*meta) : Status::Ok();
+  });
   if (error.code == StatusCode::kUnsupported)
     ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                     errmsg("index \"%s\": %s", RelationGetRelationName(index), error.message),
@@ -101,13 +104,19 @@ void DecodeMeta(Relation index, Bytes payload, MetaPage* meta) {
 void ReadMeta(Relation index, MetaPage* meta) {
   PageCopy copy;
   CopyPage(index, kMetaBlock, PageKind::kMeta, 0, &copy);
-  DecodeMeta(index, {copy.payload, kPayloadBytes}, meta);
+  DecodeMeta(index, {copy.payload, kPayloadBytes}, false, meta);
+}
+
+void ReadMetaToWrite(Relation index, MetaPage* meta) {
+  PageCopy copy;
+  CopyPage(index, kMetaBlock, PageKind::kMeta, 0, &copy);
+  DecodeMeta(index, {copy.payload, kPayloadBytes}, true, meta);
 }
 
 MetaPage* MetaOn(Relation index, Page page) {
   CheckIndexPage(index, kMetaBlock, page, PageKind::kMeta, 0);
   MetaPage checked;
-  DecodeMeta(index, {PayloadOf(page), kPayloadBytes}, &checked);
+  DecodeMeta(index, {PayloadOf(page), kPayloadBytes}, true, &checked);
   return reinterpret_cast<MetaPage*>(PayloadOf(page));
 }
 

@@ -57,7 +57,9 @@ BlockNumber WriteNewPage(Relation index, const NewPage& what, Bytes payload);
 
 // A checked copy of the meta page: one consistent view of what is live.
 void ReadMeta(Relation index, MetaPage* meta);
-// The meta page in a locked buffer, checked.
+// The same, for who will change the index.
+void ReadMetaToWrite(Relation index, MetaPage* meta);
+// The meta page in a locked buffer, checked, to be changed.
 MetaPage* MetaOn(Relation index, Page page);
 // Writes block 0 of a new index.
 void WriteFirstMeta(Relation index, const MetaPage& meta);

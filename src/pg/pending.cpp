@@ -166,7 +166,10 @@ bool AppendRow(Relation index, const MetaPage& meta, uint32_t group, const Pendi
   for (bool done = false; !done;) {
     LockBuffer(meta_buffer, BUFFER_LOCK_SHARE);
     const auto* now = reinterpret_cast<const MetaPage*>(PayloadOf(BufferGetPage(meta_buffer)));
-    current = now->current.id == meta.current.id && now->routing_id == meta.routing_id;
+    // A newer library may just have added a feature: whoever starts again is told.
+    current = now->current.id == meta.current.id && now->routing_id == meta.routing_id &&
+              now->version == meta.version && now->required_features == meta.required_features &&
+              now->write_features == meta.write_features;
     if (!current) {
       LockBuffer(meta_buffer, BUFFER_LOCK_UNLOCK);
       break;
@@ -224,7 +227,7 @@ bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector) {
   bool indexed = true;
   for (bool done = false; !done;) {
     CHECK_FOR_INTERRUPTS();
-    ReadMeta(index, meta);
+    ReadMetaToWrite(index, meta);
     if (meta->metric == Metric::kCosine && zero) {
       indexed = false;
       break;
@@ -235,7 +238,7 @@ bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector) {
     }
     if (meta->dimensions != vector.dimensions) ThrowDimensionMismatch(meta->dimensions, vector.dimensions);
 
-    const PendingLayout layout = PendingLayoutFor(meta->FormatOf(meta->current));
+    const PendingLayout layout = PendingLayoutFor(meta->FormatOf(meta->current), meta->current.row_bytes);
     NewRow row{};
     const Tid id = TidOf(tid);
     row.row.tid_block = id.block;

@@ -111,10 +111,22 @@ void GetQueries(RecallRun* run, const Arguments& arguments) {
 // --------------------------------------------------------------------------------------------------------------------
 // Storing a curve
 
+// An owner of its own, so that the old curve's pages are nobody's afterwards.
+uint64_t TakeCurveId(Relation index) {
+  const Buffer buffer = ReadBuffer(index, kMetaBlock);
+  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+  GenericXLogState* state = GenericXLogStart(index);
+  const uint64_t id = MetaOn(index, GenericXLogRegisterBuffer(state, buffer, 0))->next_id++;
+  GenericXLogFinish(state);
+  UnlockReleaseBuffer(buffer);
+  return id;
+}
+
 // Pages nothing refers to, then one record on the meta page. The table's lock keeps everyone away who would change the
 // routing; inserts go on, so all else on the page is left as it is found. The old curve's page stays behind, unreachable.
 void WriteCurve(Relation index, const MetaPage& meta, Bytes encoded) {
-  const StreamRef curve = WriteStream(index, meta.routing_id, encoded);
+  const uint64_t id = TakeCurveId(index);
+  const StreamRef curve = WriteStream(index, id, encoded);
   const Buffer buffer = ReadBuffer(index, kMetaBlock);
   LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
   if (MetaOn(index, BufferGetPage(buffer))->routing_id != meta.routing_id)
@@ -122,6 +134,7 @@ void WriteCurve(Relation index, const MetaPage& meta, Bytes encoded) {
   GenericXLogState* state = GenericXLogStart(index);
   MetaPage* changed = MetaOn(index, GenericXLogRegisterBuffer(state, buffer, 0));
   changed->recall_curve = curve;
+  changed->recall_curve_id = id;
   ++changed->epoch;
   GenericXLogFinish(state);
   UnlockReleaseBuffer(buffer);
@@ -258,7 +271,7 @@ Datum ivfremote_recall_curve(PG_FUNCTION_ARGS) {
   auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
   ReadMeta(index, meta);
   if (meta->recall_curve.bytes > 0) {
-    const Bytes bytes = ReadWholeStream(index, meta->routing_id, meta->recall_curve);
+    const Bytes bytes = ReadWholeStream(index, meta->curve_owner(), meta->recall_curve);
     Held<RecallCurve>* curve = Hold<RecallCurve>(CurrentMemoryContext, [] { return new RecallCurve(); });
     CallCore([&] { return DecodeRecallCurve(bytes, curve->object); });
     for (size_t i = 0; i < (*curve)->points.size(); ++i) {

@@ -226,7 +226,7 @@ BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generat
 void AddPendingRows(IndexSearch* search, const PendingGeneration& generation, const ProbedLists* lists) {
   const MetaPage& meta = *search->meta;
   if (generation.id == 0) return;
-  const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation));
+  const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation), generation.row_bytes);
   std::byte* wide_row = layout.wide ? static_cast<std::byte*>(palloc(layout.code_bytes)) : nullptr;
   uint32_t last_group = UINT32_MAX;
   const uint32_t count = Restricts(lists) ? lists->count : generation.group_count;

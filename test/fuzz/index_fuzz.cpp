@@ -41,7 +41,7 @@ void FuzzRouting(const IndexFile& index, const MetaPage& meta) {
 void FuzzCurve(const IndexFile& index, const MetaPage& meta) {
   std::vector<std::byte> bytes;
   RecallCurve curve;
-  if (!Usable(index.ReadStream(meta.routing_id, meta.recall_curve, &bytes)) ||
+  if (!Usable(index.ReadStream(meta.curve_owner(), meta.recall_curve, &bytes)) ||
       !Usable(DecodeRecallCurve(ExactCopy(bytes).bytes(), &curve)))
     return;
   REQUIRE(curve.At(10, 0.95).lists >= 0);

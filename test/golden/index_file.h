@@ -89,7 +89,7 @@ class IndexFile {
     std::vector<uint32_t> directory;
     IVFREMOTE_RETURN_IF_ERROR(
         FindLeaves(generation.id, {generation.directory_root, generation.directory_depth, 1}, &directory));
-    const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation));
+    const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation), generation.row_bytes);
     uint32_t groups = 0;
     for (uint32_t leaf : directory) {
       IVFREMOTE_RETURN_IF_ERROR(Check(leaf, PageKind::kPendingDirectory, generation.id));

@@ -50,7 +50,7 @@ class GoldenIndexTest : public testing::Test {
     EXPECT_EQ(routing_.list_count(), meta_.list_count);
     EXPECT_EQ(routing_.metric, meta_.metric);
     File curve;
-    ASSERT_OK(index_->ReadStream(meta_.routing_id, meta_.recall_curve, &curve));
+    ASSERT_OK(index_->ReadStream(meta_.curve_owner(), meta_.recall_curve, &curve));
     RecallCurve decoded;
     ASSERT_OK(DecodeRecallCurve(curve, &decoded));
     EXPECT_EQ(decoded.Encode(), curve);

@@ -553,5 +553,20 @@ TEST_F(RankingTest, GroupsWithoutLists) {
             NumbersOf(Ranked(routing, query.data(), wish)));
 }
 
+// Rows that are nearly all equal make many groups without lists, which may be the nearest of all.
+TEST_F(RankingTest, InsertPassesOverGroupsWithoutLists) {
+  constexpr uint32_t kEmpty = 2 * ListRanker::kInsertGroups;
+  Lists({100, 200, 300});
+  routing_.group_first.assign(kEmpty, 0);
+  routing_.group_centroids.assign(kEmpty, 0.0f);
+  routing_.group_first.insert(routing_.group_first.end(), {0, 3});
+  routing_.group_centroids.push_back(150);
+  const float row = 1;
+  ListRanker ranker = ListRanker::ForInsert(&routing_, &row);
+  std::vector<RankedList> lists;
+  ranker.Rank(ProbeRule(), &lists);
+  EXPECT_EQ(NumbersOf(lists), Order{0});
+}
+
 }  // namespace
 }  // namespace ivfremote

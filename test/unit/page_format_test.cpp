@@ -180,6 +180,8 @@ TEST(MetaPage, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(offsetof(MetaPage, requested_lists), 172u);
   EXPECT_EQ(offsetof(MetaPage, server), 176u);
   EXPECT_EQ(offsetof(MetaPage, recall_curve), 240u);
+  EXPECT_EQ(offsetof(MetaPage, write_features), 256u);
+  EXPECT_EQ(offsetof(MetaPage, recall_curve_id), 264u);
   EXPECT_EQ(offsetof(MetaPage, segments), 376u);
   EXPECT_EQ(sizeof(MetaPage), 376u + 40 * 192);
   EXPECT_EQ(Text(BytesOf(MetaPage{})).substr(0, 4), "IFRM");
@@ -201,6 +203,7 @@ TEST(MetaPage, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(offsetof(PendingGeneration, directory_root), 16u);
   EXPECT_EQ(offsetof(PendingGeneration, list_count), 20u);
   EXPECT_EQ(offsetof(PendingGeneration, code_kind), 24u);
+  EXPECT_EQ(offsetof(PendingGeneration, row_bytes), 28u);
   EXPECT_EQ(offsetof(StreamRef, depth), 4u);
   EXPECT_EQ(offsetof(StreamRef, bytes), 8u);
 }
@@ -223,6 +226,19 @@ TEST(MetaPage, UntrainedIndexOfCodes) {
   meta.current.code_kind = CodeKind::kRabitq;
   EXPECT_EQ(meta.FormatOf(meta.current), meta.format());
   EXPECT_TRUE(Fails(DecodeMetaPage(BytesOf(meta), &decoded), StatusCode::kCorrupt, {"pending generation"}));
+}
+
+// Who only reads need not know them.
+TEST(MetaPage, WriteFeaturesAreForWriters) {
+  MetaPage meta = ExampleMeta();
+  EXPECT_OK(CheckWritable(meta));
+  EXPECT_EQ(meta.curve_owner(), meta.routing_id);
+  for (const uint32_t features : {1u, 0x80000000u}) {
+    meta.write_features = features;
+    MetaPage decoded;
+    ASSERT_OK(DecodeMetaPage(BytesOf(meta), &decoded));
+    EXPECT_TRUE(Fails(CheckWritable(decoded), StatusCode::kUnsupported, {"features"}));
+  }
 }
 
 TEST(MetaPage, NewerVersionIsNamed) {
@@ -282,12 +298,20 @@ TEST(MetaPage, ImpossibleFields) {
       {"untrained generation", [](MetaPage* m) { m->sealed = {3, 1, 0, 40}; }, StatusCode::kOk},
       {"generation without a directory", [](MetaPage* m) { m->current.directory_root = kNoBlock; }},
       {"generation of too deep a directory", [](MetaPage* m) { m->sealed.directory_depth = 2; }},
+      {"generation of longer rows", [](MetaPage* m) { m->current.row_bytes = 8128; }, StatusCode::kOk},
+      {"generation of rows longer than a page", [](MetaPage* m) { m->current.row_bytes = 8132; }},
+      {"generation of rows between words", [](MetaPage* m) { m->current.row_bytes = 402; }},
       {"no generation", [](MetaPage* m) { m->current = m->sealed = {}; }, StatusCode::kOk},
       {"segment without id", [](MetaPage* m) { m->segments[0].id = 0; }},
       {"segment that was never given out", [](MetaPage* m) { m->segments[1].id = m->next_id; }},
       {"segment without lists", [](MetaPage* m) { m->segments[1].list_count = 0; }},
       {"segment of too many lists", [](MetaPage* m) { m->segments[0].list_count = kMaxLists + 1; }},
-      {"segment in no place", [](MetaPage* m) { m->segments[0].place = static_cast<SegmentPlace>(2); }},
+      {"segment in no known place", [](MetaPage* m) { m->segments[0].place = static_cast<SegmentPlace>(2); },
+       StatusCode::kUnsupported},
+      {"feature for writers", [](MetaPage* m) { m->write_features = 1; }, StatusCode::kOk},
+      {"recall curve of its own", [](MetaPage* m) { m->recall_curve_id = 7; }, StatusCode::kOk},
+      {"recall curve that was never given out", [](MetaPage* m) { m->recall_curve_id = m->next_id; }},
+      {"recall curve with the id of a segment", [](MetaPage* m) { m->recall_curve_id = m->segments[0].id; }},
       {"pages that are not the segment", [](MetaPage* m) { m->segments[0].data.bytes -= 1; }},
       {"segment without pages", [](MetaPage* m) { m->segments[0].data = {}; }},
       {"directory of no bytes", [](MetaPage* m) { m->segments[0].directory.bytes = 0; }},
@@ -765,6 +789,16 @@ TEST(PendingLayout, OfCodes) {
       ASSERT_EQ(layout.row_bytes % alignof(PendingRow), 0u) << bits << ' ' << dimensions;
       ASSERT_EQ(layout.wide, sizeof(PendingRow) + layout.code_bytes > kPayloadBytes);
     }
+}
+
+// What a newer library appends to rows is passed over.
+TEST(PendingLayout, OfLongerRows) {
+  const CodeFormat format{CodeKind::kRabitq, 4, 100};
+  const PendingLayout layout = PendingLayoutFor(format, 120);
+  EXPECT_EQ(layout.code_bytes, 64u);
+  EXPECT_EQ(layout.row_bytes, 120u);
+  EXPECT_EQ(layout.rows_per_page, 8128u / 120);
+  EXPECT_EQ(PendingLayoutFor(format, 8).row_bytes, 80u) << "never less than a row";
 }
 
 TEST(PendingGroups, NeighbouringListsShareAGroup) {
