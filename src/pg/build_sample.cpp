@@ -50,16 +50,23 @@ struct Measure {
 
 void MeasureRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
   auto* measure = static_cast<Measure*>(argument);
-  MemoryContext old = MemoryContextSwitchTo(measure->build->row_context);
-  Vector vector;
-  if (BuildVector(measure->build, values, isnull, alive, &vector)) {
+  Build* build = measure->build;
+  if (isnull[0]) return;
+  const BlockNumber block = ItemPointerGetBlockNumber(tid);
+  // A vector may have to be fetched from TOAST: one of a block is looked at, and where zero vectors are left out all.
+  if (block == measure->last_block && build->metric != Metric::kCosine) {
     ++measure->rows;
-    const BlockNumber block = ItemPointerGetBlockNumber(tid);
+    return;
+  }
+  MemoryContext old = MemoryContextSwitchTo(build->row_context);
+  Vector vector;
+  if (BuildVector(build, values, isnull, alive, &vector)) {
+    ++measure->rows;
     if (block != measure->last_block) ++measure->blocks;
     measure->last_block = block;
   }
   MemoryContextSwitchTo(old);
-  MemoryContextReset(measure->build->row_context);
+  MemoryContextReset(build->row_context);
 }
 
 struct Sampling {
