@@ -2,6 +2,7 @@
 # Installs what is missing, builds, runs every kind of test on a private server. Called by `make check` and CI; the last line
 # is `N passed, N failed, N skipped`. From the environment (or make's command line):
 #   TESTS="unit regress"   only these kinds: exports unit sanitize fuzz regress isolation tap
+#   TAP_FILES="test/t/003_cancel.pl"   only these, of the kind tap
 #   FUZZ_SECONDS=30        for each fuzz target; two run at a time
 #   LONG=1                 longer limits, and what tests do for it themselves
 #   KEEP=1                 keep the work directory (logs, cluster, results)
@@ -211,7 +212,7 @@ run_tap() {
     need_extension || return
     local test name log status ok not_ok skips
     as_server_user mkdir "$work/tap"
-    for test in test/t/*.pl; do
+    for test in ${TAP_FILES:-test/t/*.pl}; do
         [ -e "$test" ] || return
         name=$(basename "$test" .pl) log=$work/tap/$(basename "$test").out status=0
         (cd "$work/repository" && as_server_user env TESTDIR="$work/tap" PGPORT=65432 \
