@@ -7,6 +7,7 @@
 #include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -27,6 +28,15 @@ std::vector<float> SquaredNorms(const std::vector<float>& rows, size_t d) {
   return norms;
 }
 
+// How many lists a row may be compared with: those of the largest groups. Many equal rows make one of them large.
+double MostLists(const Routing& routing) {
+  std::vector<uint32_t> lists(routing.group_count());
+  for (uint32_t g = 0; g < lists.size(); ++g) lists[g] = routing.ListsOf(g);
+  const auto end = lists.begin() + std::min<ptrdiff_t>(Assigner::kGroups, std::ssize(lists));
+  std::partial_sort(lists.begin(), end, lists.end(), std::greater());
+  return std::accumulate(lists.begin(), end, 0.0);
+}
+
 // products [n x m] = rows [n x d] . centroids [m x d] transposed
 void Multiply(const float* rows, size_t n, const float* centroids, size_t m, size_t d, float* products) {
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(n), static_cast<int>(m), static_cast<int>(d),
@@ -38,9 +48,8 @@ void Multiply(const float* rows, size_t n, const float* centroids, size_t m, siz
 Assigner::Assigner(const Routing* routing) : routing_(routing) {
   UseOneBlasThread();
   const size_t d = routing->dimensions;
-  const double lists = routing->list_count();
   const double groups = routing->group_count();
-  const double per_row = 2.0 * static_cast<double>(d) * (groups + lists * std::min(1.0, kGroups / groups));
+  const double per_row = 2.0 * static_cast<double>(d) * (groups + MostLists(*routing));
   const double bytes_per_row = sizeof(float) * std::max(2.0 * static_cast<double>(d), groups);
   batch_rows_ = static_cast<size_t>(
       std::clamp(std::min(kBatchOperations / per_row, kMaxBatchBytes / bytes_per_row), 1.0, double{kMaxBatchRows}));

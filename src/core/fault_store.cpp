@@ -159,6 +159,7 @@ class FaultStore : public ObjectStore {
   StoreTrouble Trouble() const override { return store_->Trouble(); }
   bool AwaitsCredentials() const override { return store_->AwaitsCredentials(); }
   void SetCredentials(const AwsCredentials& credentials) override { store_->SetCredentials(credentials); }
+  void KeepCredentials() override { store_->KeepCredentials(); }
   std::string TakeNotice() override { return store_->TakeNotice(); }
 
  private:

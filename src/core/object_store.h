@@ -154,10 +154,11 @@ class ObjectStore {
 
   virtual StoreTrouble Trouble() const { return {}; }
 
-  // Whether requests that were refused wait to hear, by SetCredentials, of others or of the same ones again. Only stores
+  // Whether requests that were refused wait to hear of others (SetCredentials), or that there are none. Only stores
   // that are made to be patient wait.
   virtual bool AwaitsCredentials() const { return false; }
   virtual void SetCredentials(const AwsCredentials&) {}
+  virtual void KeepCredentials() {}
 
   // Something the user should be told once about this store; empty: nothing.
   virtual std::string TakeNotice() { return {}; }

@@ -30,7 +30,11 @@ std::string ErrorCode(const HttpResponse& response) {
 
 S3Store::Connection::Connection(S3Location where, const AwsCredentials& credentials, HttpOptions http, RetryPolicy policy,
                                 S3Environment around)
-    : client(std::move(http)), location(std::move(where)), retry(policy), environment(std::move(around)) {
+    : client(std::move(http)),
+      location(std::move(where)),
+      retry(policy),
+      environment(std::move(around)),
+      credentials_worked(policy.credentials_worked) {
   std::string endpoint = location.endpoint;
   if (endpoint.empty()) endpoint = "https://s3." + location.region + ".amazonaws.com";
   const size_t colon = endpoint.find("://");
@@ -187,12 +191,14 @@ void S3Call::Judge() {
       std::string clocks;
       if (code == "RequestTimeTooSkewed" && connection_->CompareClocks(response, &ahead_s, &clocks))
         what += " (" + clocks + ")";
+      // A clock that was right is set again: each try is signed anew.
       return AskForCredentials(what, code == "ExpiredToken" || code == "InvalidToken" || code == "InvalidAccessKeyId" ||
-                                         code == "SignatureDoesNotMatch");
+                                         code == "SignatureDoesNotMatch" || code == "RequestTimeTooSkewed");
     }
     case 404:
       // Not the object: the whole place is missing.
       if (code == "NoSuchBucket") return End(Status::Unavailable(what));
+      connection_->Succeeded();
       return End(Status::NotFound(what));
     case 408:
     case 429:
@@ -201,6 +207,7 @@ void S3Call::Judge() {
       if (request_.conditional) return TryAgainOrEnd(StatusCode::kUnavailable, what);
       return End(Status::Unavailable(what));
     case 412:
+      connection_->Succeeded();
       return End(Status::AlreadyExists(what));
     case 416:
       return End(Status::Corrupt(what + ": the object is shorter than it should be"));

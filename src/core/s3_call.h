@@ -22,10 +22,12 @@ class S3Store::Connection {
   // The object's path within the bucket: prefix and key.
   std::string PathOf(std::string_view key) const;
 
-  // Answers awaits_credentials.
+  // Both answer awaits_credentials.
+  void KeepCredentials() { awaits_credentials = false; }
   void SetCredentials(const AwsCredentials& credentials);
 
-  // An attempt of a request that began at `started` failed; one succeeded.
+  // An attempt of a request that began at `started` failed; one succeeded, or has shown that the object is missing, or
+  // taken: an answer for those whose keys it knows.
   void Failed(Clock::time_point started, bool denied, const std::string& why);
   void Succeeded();
 
@@ -46,7 +48,7 @@ class S3Store::Connection {
   StoreTrouble trouble;
   bool awaits_credentials = false;
   uint64_t credentials_version = 0;
-  bool credentials_worked = false;  // these or earlier ones
+  bool credentials_worked;  // these or earlier ones
 };
 
 struct S3Request {

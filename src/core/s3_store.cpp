@@ -356,6 +356,7 @@ Status S3Store::CheckTransport(InterruptCheck interrupted, std::vector<CheckResu
 StoreTrouble S3Store::Trouble() const { return connection_->trouble; }
 bool S3Store::AwaitsCredentials() const { return connection_->awaits_credentials; }
 void S3Store::SetCredentials(const AwsCredentials& credentials) { connection_->SetCredentials(credentials); }
+void S3Store::KeepCredentials() { connection_->KeepCredentials(); }
 
 std::string S3Store::TakeNotice() { return std::exchange(connection_->notice, {}); }
 

@@ -35,6 +35,7 @@ struct RetryPolicy {
   // More than none: refused credentials are asked for again (ObjectStore::AwaitsCredentials). If they stay the same, the
   // request fails, unless they worked before and have expired or were replaced: then it is tried again like others.
   std::chrono::milliseconds patience{0};
+  bool credentials_worked = false;  // before this store was made: whoever waits for work of hours has tried them
 };
 
 // What a store takes from outside, so that tests decide it.
@@ -63,6 +64,7 @@ class S3Store : public ObjectStore {
   StoreTrouble Trouble() const override;
   bool AwaitsCredentials() const override;
   void SetCredentials(const AwsCredentials& credentials) override;
+  void KeepCredentials() override;
   std::string TakeNotice() override;
 
   class Connection;

@@ -20,9 +20,6 @@ namespace {
 
 constexpr int64_t kMinTrainingBytes = int64_t{16} << 20;
 constexpr int64_t kMegabyte = int64_t{1} << 20;
-// Calibration keeps the queries twice.
-constexpr size_t kMaxQueryBytes = size_t{8} << 20;
-constexpr size_t kMinQueries = 50;
 
 // What the rows being trained on may take, and what the centroids of all lists may.
 int64_t TrainingBytes() { return std::max(MaintenanceBytes() / 4, kMinTrainingBytes); }
@@ -30,9 +27,12 @@ int64_t TrainingBytes() { return std::max(MaintenanceBytes() / 4, kMinTrainingBy
 // The maintenance_work_mem with which TrainingBytes is at least `bytes`, in MB.
 int64_t MaintenanceMegabytesFor(int64_t bytes) { return (4 * bytes + kMegabyte - 1) / kMegabyte; }
 
+// Beside its centroid a list has entries of the segment's directory and sums: 40 bytes, copied once or twice.
+constexpr int64_t kMinListBytes = 128;
+
 // No more lists than their centroids, as floats, fit in memory.
 void LimitLists(Build* build) {
-  const auto row_bytes = int64_t{build->dimensions} * static_cast<int64_t>(sizeof(float));
+  const int64_t row_bytes = std::max(int64_t{build->dimensions} * static_cast<int64_t>(sizeof(float)), kMinListBytes);
   const auto rows = static_cast<int64_t>(std::clamp(std::ceil(build->estimated_rows), 1.0, double{kMaxLists}));
   const int64_t wanted = std::min<int64_t>(build->lists, rows);
   const int64_t affordable = TrainingBytes() / row_bytes;
@@ -129,9 +129,7 @@ struct Queries {
 Held<Queries>* DrawQueries(const Build* build, SampleStore* sample) {
   const uint64_t rows = (*sample->summary)->rows;
   const size_t d = build->dimensions;
-  const uint64_t affordable = std::max(kMaxQueryBytes / (d * sizeof(float)), kMinQueries);
-  const uint64_t count =
-      std::min<uint64_t>({CalibrationQueries(build->estimated_rows, build->dimensions), affordable, rows});
+  const uint64_t count = std::min<uint64_t>(CalibrationQueries(build->estimated_rows, build->dimensions), rows);
   Held<Queries>* queries = Hold<Queries>(build->context, [&] {
     auto made = std::make_unique<Queries>();
     made->rows.reserve(count * d);

@@ -40,12 +40,22 @@ ForeignServer* GetOurServer(const char* name) {
   return server;
 }
 
-// The role's mapping, else PUBLIC's.
-UserMappingOptions LookUpUserMapping(const ForeignServer* server, Oid role) {
-  HeapTuple tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role), ObjectIdGetDatum(server->serverid));
+// The role's mapping, else PUBLIC's; false if there is neither.
+bool FindUserMapping(Oid server, Oid role, UserMappingOptions* options) {
+  HeapTuple tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role), ObjectIdGetDatum(server));
   if (!HeapTupleIsValid(tuple))
-    tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid), ObjectIdGetDatum(server->serverid));
-  if (!HeapTupleIsValid(tuple)) {
+    tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid), ObjectIdGetDatum(server));
+  if (!HeapTupleIsValid(tuple)) return false;
+  bool isnull;
+  const Datum datum = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions, &isnull);
+  *options = ParseUserMappingOptions(isnull ? NIL : untransformRelOptions(datum));
+  ReleaseSysCache(tuple);
+  return true;
+}
+
+UserMappingOptions LookUpUserMapping(const ForeignServer* server, Oid role) {
+  UserMappingOptions options{};
+  if (!FindUserMapping(server->serverid, role, &options)) {
     const char* name = GetUserNameFromId(role, false);
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
                     errmsg("no user mapping on server \"%s\" for role \"%s\"", server->servername, name),
@@ -54,11 +64,7 @@ UserMappingOptions LookUpUserMapping(const ForeignServer* server, Oid role) {
                             "'...').",
                             quote_identifier(name), quote_identifier(server->servername))));
   }
-  bool isnull;
-  const Datum options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions, &isnull);
-  const UserMappingOptions parsed = ParseUserMappingOptions(isnull ? NIL : untransformRelOptions(options));
-  ReleaseSysCache(tuple);
-  return parsed;
+  return options;
 }
 
 AwsCredentials CredentialsOf(const UserMappingOptions& user) {
@@ -212,10 +218,11 @@ Held<ObjectStore>* OpenStore(const char* server_name, Oid role) {
   return Hold<ObjectStore>(CurrentMemoryContext, [&] { return NewStore(spec); });
 }
 
-Held<ObjectStore>* OpenPatientStore(const char* server_name, Oid role) {
+Held<ObjectStore>* OpenPatientStore(const char* server_name, Oid role, bool keys_worked) {
   constexpr std::chrono::hours kForever{24 * 365 * 10};
   StoreSpec spec = LookUpStore(GetOurServer(server_name), role);
   spec.retry.patience = kForever;
+  spec.retry.credentials_worked = keys_worked;
   if (settings.write_timeout_ms > 0) spec.retry.patience = std::chrono::milliseconds(settings.write_timeout_ms);
   return Hold<ObjectStore>(CurrentMemoryContext, [&] { return NewStore(spec); });
 }
@@ -224,9 +231,13 @@ void RefreshCredentials(const char* server_name, Oid role, ObjectStore* store) {
   AcceptInvalidationMessages();
   MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote credentials", ALLOCSET_SMALL_SIZES);
   MemoryContext old = MemoryContextSwitchTo(context);
-  const UserMappingOptions user = LookUpUserMapping(GetOurServer(server_name), role);
+  // Whoever replaces a mapping may drop it first; and its server may have another name by now.
+  UserMappingOptions user{};
+  const ForeignServer* server = GetForeignServerByName(server_name, true);
+  const bool found = server != nullptr && FindUserMapping(server->serverid, role, &user);
   CallCore([&] {
-    store->SetCredentials(CredentialsOf(user));
+    if (found) store->SetCredentials(CredentialsOf(user));
+    else store->KeepCredentials();
     return Status::Ok();
   });
   MemoryContextSwitchTo(old);

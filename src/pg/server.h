@@ -26,10 +26,12 @@ void ReportNotice(const char* server_name, ObjectStore* store);
 Held<ObjectStore>* OpenStore(const char* server_name, Oid role);
 
 // The same for long work that an outage of minutes must not end (ivfremote.write_timeout). Whenever it awaits credentials,
-// RefreshCredentials is due.
-Held<ObjectStore>* OpenPatientStore(const char* server_name, Oid role);
+// RefreshCredentials is due. `keys_worked`: the mapping's have for the same work, a while ago, so if they have expired
+// others will come.
+Held<ObjectStore>* OpenPatientStore(const char* server_name, Oid role, bool keys_worked);
 
-// Gives the store the keys that the user mapping has now, another session's changes included.
+// Gives the store the keys that the user mapping has now, another session's changes included. Without a mapping it keeps
+// what it has.
 void RefreshCredentials(const char* server_name, Oid role, ObjectStore* store);
 
 // The same store kept for the session, with its open connections. Changes of the server and of user mappings apply at the

@@ -148,11 +148,11 @@ Status StepProbe(Probe* probe, Clock::time_point deadline, bool* done) {
   return answered ? Status::Ok() : status;
 }
 
-ServerUpload* OpenServer(Relation index, const char* server) {
+ServerUpload* OpenServer(Relation index, const char* server, bool keys_worked) {
   auto* state = static_cast<ServerUpload*>(palloc0(sizeof(ServerUpload)));
   state->index = index;
   state->server = server;
-  state->store = OpenPatientStore(server, index->rd_rel->relowner);
+  state->store = OpenPatientStore(server, index->rd_rel->relowner, keys_worked);
   return state;
 }
 
@@ -160,7 +160,7 @@ ServerUpload* OpenServer(Relation index, const char* server) {
 
 void CheckServerAnswers(Relation index, const char* server) {
   const Uuid incarnation = GetIncarnation();
-  ServerUpload* state = OpenServer(index, server);
+  ServerUpload* state = OpenServer(index, server, false);
   ObjectStore* store = state->store->object;
   Held<Probe>* held = Hold<Probe>(CurrentMemoryContext, [] { return new Probe(); });
   Probe* probe = held->object;
@@ -172,7 +172,7 @@ void CheckServerAnswers(Relation index, const char* server) {
 
 ServerUpload* StartUpload(Relation index, const char* server, const SegmentName& name, uint64_t part_bytes,
                           uint64_t expected_bytes) {
-  ServerUpload* state = OpenServer(index, server);
+  ServerUpload* state = OpenServer(index, server, true);
   state->expected_bytes = expected_bytes;
   state->upload = Hold<SegmentUpload>(CurrentMemoryContext, [&] {
     return new SegmentUpload(state->store->object, name, part_bytes);

@@ -14,7 +14,7 @@ void CheckServerAnswers(Relation index, const char* server);
 
 struct ServerUpload;
 
-// Opens the server's store with the rights of the index's owner. Held by the current memory context, whose end aborts what
+// Opens the server's store with the rights of the index's owner; CheckServerAnswers has been called. Held by the current memory context, whose end aborts what
 // is unfinished. `expected_bytes` is a guess.
 ServerUpload* StartUpload(Relation index, const char* server, const SegmentName& name, uint64_t part_bytes,
                           uint64_t expected_bytes);

@@ -112,7 +112,13 @@ wait_until(sub { $node->safe_psql('postgres', "SELECT count(*) $progress AND blo
 $store->rotate('secondaccess', 'secondsecret0123456789');
 wait_until(sub { grep { ($_->{status} // 0) == 403 } $front->access_log }, 'the old keys are refused');
 is($node->safe_psql('postgres', "SELECT count(*) $progress"), 1, 'keys are replaced: the build waits for them');
-$node->safe_psql('postgres', 'ALTER USER MAPPING FOR PUBLIC SERVER lake ' . (mapping_options(%$store) =~ s/\b(access_key_id|secret_access_key)/SET $1/gr));
+# Not ALTER: for a moment there is no mapping.
+$node->safe_psql('postgres', 'DROP USER MAPPING FOR PUBLIC SERVER lake');
+my $refused = grep { ($_->{status} // 0) == 403 } $front->access_log;
+wait_until(sub { $refused < grep { ($_->{status} // 0) == 403 } $front->access_log }, 'refused without a mapping');
+sleep 0.5;
+is($node->safe_psql('postgres', "SELECT count(*) $progress"), 1, 'keys are replaced: the build waits for a mapping');
+$node->safe_psql('postgres', 'CREATE USER MAPPING FOR PUBLIC SERVER lake ' . mapping_options(%$store));
 ($out, $err) = finish_psql($builder);
 is($out, "same\n", 'keys are replaced: the build goes on with the new ones');
 unlike($err, qr/ERROR/, 'keys are replaced: no error');

@@ -109,6 +109,18 @@ TEST(Assignment, GroupsWithoutLists) {
     ASSERT_NEAR(Distance(routing, &rows[i * 4], lists[i]), NearestDistance(routing, &rows[i * 4]), 1e-5);
 }
 
+// As many equal rows make them: a batch must not take longer for it.
+TEST(Assignment, BatchesAreSmallerWhereOneGroupHasMostLists) {
+  Random random(32);
+  Routing routing = RandomRouting(random, 64, 20000, 100);
+  const size_t even = Assigner(&routing).batch_rows();
+  for (uint32_t g = 1; g < 100; ++g) routing.group_first[g] = 19900 + g;
+  const size_t uneven = Assigner(&routing).batch_rows();
+  EXPECT_EQ(even, 1024u);
+  // 2e9 operations, 128 for each list and group that a row meets.
+  EXPECT_EQ(uneven, static_cast<size_t>(2e9 / 128 / (100 + 19901 + 7)));
+}
+
 TEST(Assignment, TiesGoToTheLowerList) {
   for (uint32_t groups : {1u, 20u}) {
     Routing routing;

@@ -511,6 +511,7 @@ TEST_F(CalibrationTest, StepsEndAtTheirDeadline) {
   while (!done) {
     ASSERT_OK(calibration.Step(Past(), &done));
     ASSERT_LE(++steps, 501);
+    ASSERT_EQ(calibration.queries_done(), static_cast<size_t>(steps));
   }
   EXPECT_GE(steps, 400) << "a step went on after its deadline";
 }

@@ -18,7 +18,7 @@ class S3UploadTest : public testing::Test {
  protected:
   S3UploadTest() { Open(milliseconds(20000)); }
 
-  void Open(milliseconds patience) {
+  void Open(milliseconds patience, bool credentials_worked = false) {
     S3Location location;
     location.bucket = "bucket";
     location.region = "us-east-1";
@@ -30,6 +30,7 @@ class S3UploadTest : public testing::Test {
     retry.base_delay = milliseconds(1);
     retry.longest_delay = milliseconds(20);
     retry.patience = patience;
+    retry.credentials_worked = credentials_worked;
     store_ = std::make_unique<S3Store>(location, AwsCredentials{"first", "secret", ""}, HttpOptions(), retry, environment);
   }
 
@@ -218,7 +219,7 @@ TEST_F(S3UploadTest, CredentialsReplacedInTheMiddle) {
 
 // A token has expired, and whoever renews it is late.
 TEST_F(S3UploadTest, ExpiredCredentialsAreWaitedFor) {
-  for (const auto& [status, code] : {std::pair{403, "ExpiredToken"}, {400, "ExpiredToken"}, {403, "SignatureDoesNotMatch"}}) {
+  for (const auto& [status, code] : {std::pair{403, "ExpiredToken"}, {400, "ExpiredToken"}, {403, "SignatureDoesNotMatch"}, {403, "RequestTimeTooSkewed"}}) {
     int refusals = 20;
     keys_ = "first";
     server_.set_interfere([&](size_t, const TinyS3::Request& r) {
@@ -252,6 +253,48 @@ TEST_F(S3UploadTest, WrongCredentialsFailAtOnce) {
   EXPECT_TRUE(Fails(Upload(small_), StatusCode::kDenied, {"HTTP 403 SignatureDoesNotMatch"}));
   EXPECT_EQ(server_.requests().size(), 1u);
   EXPECT_EQ(questions_, 1);
+}
+
+// They worked hours ago, when the build began: the first request of the upload may find them expired.
+TEST_F(S3UploadTest, CredentialsThatWorkedBeforeAreWaitedFor) {
+  Open(milliseconds(20000), true);
+  int refusals = 5;
+  server_.set_interfere([&](size_t, const TinyS3::Request& r) {
+    if (r.key_id == "second") return Goes();
+    if (--refusals == 0) keys_ = "second";
+    return Says(403, "ExpiredToken");
+  });
+  ASSERT_OK(Upload(small_));
+  ExpectStored(small_);
+  EXPECT_GE(questions_, 5);
+}
+
+// That there is no such object is an answer: it ends the trouble, and shows that the keys are known.
+TEST_F(S3UploadTest, MissingObjectIsAnAnswer) {
+  int failures = 3;
+  server_.set_interfere([&](size_t, const TinyS3::Request& r) {
+    if (r.method == "GET") return failures-- > 0 ? Says(503, "SlowDown") : Says(404, "NoSuchKey");
+    return r.key_id == "second" ? Goes() : Says(403, "ExpiredToken");
+  });
+  std::unique_ptr<RangeWave> wave;
+  ASSERT_OK(store_->GetRanges({{"a/none", 0, 1}}, 1, &wave));
+  std::vector<RangeCompletion> completions;
+  while (completions.empty()) ASSERT_OK(wave->Step(Clock::now() + milliseconds(20), &completions));
+  EXPECT_EQ(completions[0].status.code(), StatusCode::kNotFound);
+  EXPECT_EQ(store_->Trouble().failures, 0);
+  EXPECT_OK(store_->Create("a/b", &upload_));
+  ASSERT_OK(upload_->Append(AsBytes(small_)));
+  Status failed;
+  for (bool done = false; !done && failed.ok();) {
+    failed = upload_->Finish(Clock::now() + milliseconds(20), &done);
+    if (!store_->AwaitsCredentials()) continue;
+    // Nobody has others yet; in the end somebody has.
+    if (++questions_ < 3) store_->KeepCredentials();
+    else store_->SetCredentials({"second", "secret", ""});
+    EXPECT_FALSE(store_->AwaitsCredentials());
+  }
+  ASSERT_OK(failed);
+  EXPECT_EQ(questions_, 3);
 }
 
 TEST_F(S3UploadTest, MissingRightsFailAtOnce) {
