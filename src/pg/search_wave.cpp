@@ -57,7 +57,7 @@ const char* QualifiedName(Relation index) {
                       errdetail("%s; with the user mapping of role \"%s\" (owner of the index), else of PUBLIC.",
                                 error.message, GetUserNameFromId(search->index->rd_rel->relowner, false)),
                       errhint("Use ALTER USER MAPPING FOR %s SERVER %s OPTIONS (SET ...).",
-                              quote_identifier(GetUserNameFromId(search->index->rd_rel->relowner, false)),
+                              UserMappingOwner(server, search->index->rd_rel->relowner),
                               quote_identifier(server))));
     case StatusCode::kCorrupt:
       ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),

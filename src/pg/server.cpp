@@ -186,6 +186,15 @@ bool Usable(const StoreCacheEntry& entry) {
 
 }  // namespace
 
+const char* UserMappingOwner(const char* server_name, Oid role) {
+  const ForeignServer* server = GetForeignServerByName(server_name, /*missing_ok=*/true);
+  const auto exists = [server](Oid user) {
+    return SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(user), ObjectIdGetDatum(server->serverid));
+  };
+  if (server != nullptr && !exists(role) && exists(InvalidOid)) return "PUBLIC";
+  return quote_identifier(GetUserNameFromId(role, false));
+}
+
 void ReportNotice(const char* server_name, ObjectStore* store) {
   char notice[256] = "";
   CallCore([&] {

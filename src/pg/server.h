@@ -34,6 +34,9 @@ Held<ObjectStore>* OpenPatientStore(const char* server_name, Oid role, bool keys
 // what it has.
 void RefreshCredentials(const char* server_name, Oid role, ObjectStore* store);
 
+// Whose user mapping `role` has on the server, as ALTER USER MAPPING FOR takes it: its own, or PUBLIC's.
+const char* UserMappingOwner(const char* server_name, Oid role);
+
 // The same store kept for the session, with its open connections. Changes of the server and of user mappings apply at the
 // next call. Use it at once: later calls may replace it; waves and uploads that it started go on.
 ObjectStore* SessionStore(const char* server_name, Oid role);

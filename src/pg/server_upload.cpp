@@ -67,7 +67,7 @@ const char* WriteHint(const ServerUpload* state, const CoreError& error) {
       // Else a file system's refusal.
       if (std::strstr(error.message, "HTTP ") == nullptr) return nullptr;
       return psprintf("Use ALTER USER MAPPING FOR %s SERVER %s OPTIONS (SET ...), then run the statement again.",
-                      quote_identifier(OwnerName(state)), quote_identifier(state->server));
+                      UserMappingOwner(state->server, state->index->rd_rel->relowner), quote_identifier(state->server));
     case StatusCode::kNoSpace:
       return "Free space in the store, then run the statement again.";
     default:
