@@ -233,7 +233,6 @@ std::vector<float> StopsOf(const std::vector<RankedList>& lists) {
   return stops;
 }
 
-// With no weights the threshold is a number of lists.
 // Damaged bytes.
 TEST_F(RankingTest, WhatIsNotANumberComesLast) {
   std::vector<float> centroids;
@@ -251,6 +250,7 @@ TEST_F(RankingTest, WhatIsNotANumberComesLast) {
   EXPECT_EQ(Best(Metric::kInnerProduct, 1, 100), reversed);
 }
 
+// With no weights the threshold is a number of lists.
 TEST_F(RankingTest, StopValuesOfDistanceAlone) {
   Random random(13);
   for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
@@ -476,6 +476,26 @@ TEST_P(CodedRankingTest, WhateverTheScale) {
       for (const RankedList& list : Ranked(routing_, query.data(), wish)) EXPECT_TRUE(std::isfinite(list.stop));
       EXPECT_EQ(Ranked(routing_, query.data(), wish).size(), 20u);
     }
+  }
+}
+
+// A query a million times as far away as the lists are from each other.
+TEST_P(CodedRankingTest, OrderHoldsFromAfar) {
+  if (GetParam() == Metric::kCosine) return;  // directions are never far
+  for (const uint32_t dimensions : {32u, 300u}) {
+    SCOPED_TRACE(dimensions);
+    Make(dimensions, 600, 25, 0.3f);
+    size_t found = 0;
+    for (uint32_t i = 0; i < 20; ++i) {
+      std::vector<float> query = UniformVector(random_, dimensions);
+      for (float& x : query) x *= 1e6f;
+      const std::vector<uint32_t> expected = BruteForce(flat_, query, GetParam() == Metric::kL2);
+      EXPECT_EQ(NumbersOf(Ranked(flat_, query.data(), {ProbeRule(), 600, kAnyStop})), expected);
+      const std::vector<uint32_t> coded = NumbersOf(Ranked(routing_, query.data(), {ProbeRule(), 20, kAnyStop}));
+      EXPECT_EQ(coded[0], expected[0]);
+      for (const uint32_t list : coded) found += std::find(expected.begin(), expected.begin() + 20, list) < expected.begin() + 20;
+    }
+    EXPECT_GE(found, 396u) << "of 400";
   }
 }
 
