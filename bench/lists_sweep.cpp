@@ -17,6 +17,7 @@
 #include "core/list_ranker.h"
 #include "core/training.h"
 #include "lib/figures.h"
+#include "unit/training_run.h"
 
 using namespace ivfremote;
 using namespace ivfremote::bench;
@@ -85,9 +86,9 @@ Routing Train(const std::vector<float>& rows, uint32_t dimensions, uint32_t list
   options.dimensions = dimensions;
   options.lists = lists;
   options.threads = 2;
-  Trainer trainer(options, rows);
-  for (bool done = false; !done;) Check(trainer.Step(&done), "training");
-  return trainer.TakeRouting();
+  Routing routing;
+  Check(ivfremote::Train(options, rows, &routing), "training");
+  return routing;
 }
 
 std::vector<uint32_t> Assign(const Routing& routing, std::vector<float> rows) {
