@@ -20,6 +20,8 @@ constexpr uint64_t kChosenPerWanted = 2;
 constexpr size_t kMinChosen = 16;
 // Centroids are asked for in runs of about this many bytes.
 constexpr uint64_t kRunBytes = 64 << 10;
+// Inner products of a group's lists are up to this many times their rows' spread along the query above the group's.
+constexpr double kGroupSpread = 8;
 // A query further away than this, in units of the codes, is taken to be here: all lists look alike from there on but for
 // their direction, and float32 has room to spare.
 constexpr double kMaxCodeNorm = 1e15;
@@ -90,7 +92,7 @@ std::vector<uint32_t> ListRanker::NearestGroups(uint32_t count) const {
   std::vector<double> scores(routing_->group_count());
   for (const uint32_t g : groups) {
     const float* centroid = &routing_->group_centroids[size_t{g} * d];
-    scores[g] = Ordered(metric_ == Metric::kInnerProduct ? -InnerProduct(query_.data(), centroid, d)
+    scores[g] = Ordered(metric_ == Metric::kInnerProduct ? -InnerProduct(query_.data(), centroid, d) - GroupSpread(g)
                                                          : SquaredL2(residual_.data(), centroid, d));
   }
   std::nth_element(groups.begin(), groups.begin() + count, groups.end(), [&](uint32_t a, uint32_t b) {
@@ -99,6 +101,14 @@ std::vector<uint32_t> ListRanker::NearestGroups(uint32_t count) const {
   groups.resize(count);
   std::sort(groups.begin(), groups.end());
   return groups;
+}
+
+// How much larger than its centroid's the products in a group may be. How far its lists are from the centroid is not at hand;
+// where rows are wide apart lists are, too.
+double ListRanker::GroupSpread(uint32_t group) const {
+  const uint32_t lists = routing_->ListsOf(group);
+  const double radius = std::sqrt(SquaredNorm(&routing_->radii[routing_->group_first[group]], lists) / lists);
+  return kGroupSpread * query_norm_ / std::sqrt(static_cast<double>(query_.size())) * radius;
 }
 
 // Bounds are made half the squared distance less what all lists share, or the negative product. Both come from the

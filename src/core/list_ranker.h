@@ -77,6 +77,7 @@ class ListRanker {
   void Start(uint32_t group_count, bool by_codes);
   // Of those that have lists, ascending.
   std::vector<uint32_t> NearestGroups(uint32_t count) const;
+  double GroupSpread(uint32_t group) const;
   void SetCodeQuery();
   void ScoreGroup(uint32_t group, const std::byte* bytes);
   // The lists worth an exact comparison.

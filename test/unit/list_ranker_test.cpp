@@ -532,6 +532,36 @@ TEST_P(CodedRankingTest, TreeFindsWhatFlatRankingFinds) {
   EXPECT_GE(static_cast<double>(found), 0.995 * static_cast<double>(wanted));
 }
 
+// Long rows, far apart, have the largest products, but not the nearest groups.
+TEST_F(RankingTest, TreeFindsTheLargestProducts) {
+  Random random(33);
+  const uint32_t lists = ListRanker::kMaxFlatLists + 8;
+  Routing routing = ClusteredRouting(random, Metric::kInnerProduct, 8, lists, 200, 1);
+  for (uint32_t g = 0; g < 200; ++g) {
+    const auto scale = static_cast<float>(1 + 9 * (g % 10 == 0));
+    for (uint32_t list = routing.group_first[g]; list < routing.group_first[g + 1]; ++list) {
+      routing.radii[list] = 0.1f * scale;
+      for (uint32_t j = 0; j < 8; ++j) {
+        const float centre = routing.group_centroids[g * 8 + j];
+        float* value = &routing.centroids[size_t{list} * 8 + j];
+        *value = centre + scale * (*value - centre);
+      }
+    }
+  }
+  RoundCentroids(&routing);
+  const Routing flat = routing;
+  CodeAll(99, &routing);
+  size_t found = 0;
+  for (uint32_t i = 0; i < 40; ++i) {
+    const std::vector<float> query = UniformVector(random, 8);
+    const RankWish wish{kAdaptiveRule, 50, kAnyStop};
+    const std::vector<uint32_t> expected = NumbersOf(Ranked(flat, query.data(), wish));
+    for (const uint32_t list : NumbersOf(Ranked(routing, query.data(), wish)))
+      found += std::find(expected.begin(), expected.end(), list) != expected.end();
+  }
+  EXPECT_GE(found, 1990u) << "of 2000";
+}
+
 INSTANTIATE_TEST_SUITE_P(Metrics, CodedRankingTest, testing::Values(Metric::kL2, Metric::kInnerProduct, Metric::kCosine));
 
 // -- feeding
