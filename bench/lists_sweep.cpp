@@ -4,7 +4,8 @@
 // Centroids are a mixture with a hierarchy: from the top each of four levels splits a cluster into the fourth root of the
 // number of lists, at distances that shrink by 0.7 a level. `cloud` is the same without clusters: one level, the hard case
 // of words. All steps are normal, coordinate j with variance 1 / (1 + j): 100 dimensions are worth 16, 768 worth 32
-// (squared sum of variances by sum of squares). Groups are k-means of the centroids, as many as the square root of the
+// (squared sum of variances by sum of squares). `norms` is a cloud whose centroids, and rows about them, are multiplied by
+// e^(x / 2), x normal, searched by inner product. Groups are k-means of the centroids, as many as the square root of the
 // lists. Rows and queries are a step from the centroids: the last level's, of a cloud half of it.
 #include <algorithm>
 #include <cmath>
@@ -17,6 +18,7 @@
 #include "core/list_ranker.h"
 #include "core/training.h"
 #include "lib/figures.h"
+#include "unit/training_run.h"
 
 using namespace ivfremote;
 using namespace ivfremote::bench;
@@ -34,13 +36,16 @@ void Check(const Status& status, const char* what) {
   std::exit(1);
 }
 
+enum class Kind { kMixture, kCloud, kNorms };
+constexpr const char* kKindNames[] = {"mixture", "cloud", "norms"};
+
 class Generator {
  public:
-  Generator(uint32_t dimensions, bool clustered, uint32_t lists) : dimensions_(dimensions), random_(lists + dimensions) {
+  Generator(uint32_t dimensions, Kind kind, uint32_t lists) : dimensions_(dimensions), random_(lists + dimensions) {
     for (uint32_t j = 0; j < dimensions; ++j) deviations_.push_back(std::pow(1.0f + static_cast<float>(j), -0.5f));
     std::vector<float> level(dimensions);
-    const uint32_t levels = clustered ? 4 : 1;
-    row_step_ = clustered ? 1 : 0.5;
+    const uint32_t levels = kind == Kind::kMixture ? 4 : 1;
+    row_step_ = kind == Kind::kMixture ? 1 : 0.5;
     step_ = 1;
     for (uint32_t i = 1; i <= levels; ++i) {
       const auto count = static_cast<size_t>(std::lround(std::pow(lists, static_cast<double>(i) / levels)));
@@ -54,6 +59,10 @@ class Generator {
     }
     row_step_ *= step_;
     centroids_ = std::move(level);
+    for (size_t i = 0; i < centroids_.size() / dimensions; ++i) {
+      scales_.push_back(kind == Kind::kNorms ? std::exp(normal_(random_) / 2) : 1);
+      for (uint32_t j = 0; j < dimensions; ++j) centroids_[i * dimensions + j] *= scales_[i];
+    }
   }
 
   const std::vector<float>& centroids() const { return centroids_; }
@@ -61,7 +70,10 @@ class Generator {
   std::vector<float> Rows(size_t count) {
     std::vector<float> rows;
     const size_t lists = centroids_.size() / dimensions_;
-    for (size_t i = 0; i < count; ++i) AddStep(&centroids_[i * 7919 % lists * dimensions_], row_step_, &rows);
+    for (size_t i = 0; i < count; ++i) {
+      const size_t list = i * 7919 % lists;
+      AddStep(&centroids_[list * dimensions_], row_step_ * scales_[list], &rows);
+    }
     return rows;
   }
 
@@ -78,6 +90,7 @@ class Generator {
   double step_ = 1;      // of the last level
   double row_step_ = 1;  // of rows about centroids
   std::vector<float> centroids_;
+  std::vector<float> scales_;
 };
 
 Routing Train(const std::vector<float>& rows, uint32_t dimensions, uint32_t lists) {
@@ -85,9 +98,9 @@ Routing Train(const std::vector<float>& rows, uint32_t dimensions, uint32_t list
   options.dimensions = dimensions;
   options.lists = lists;
   options.threads = 2;
-  Trainer trainer(options, rows);
-  for (bool done = false; !done;) Check(trainer.Step(&done), "training");
-  return trainer.TakeRouting();
+  Routing routing;
+  Check(ivfremote::Train(options, rows, &routing), "training");
+  return routing;
 }
 
 std::vector<uint32_t> Assign(const Routing& routing, std::vector<float> rows) {
@@ -123,10 +136,14 @@ Routing Group(const std::vector<float>& centroids, uint32_t dimensions) {
 }
 
 // The lists of the nearest rows of a query.
-std::vector<uint32_t> NearestLists(const std::vector<float>& rows, const std::vector<uint32_t>& lists, const float* query) {
+std::vector<uint32_t> NearestLists(Metric metric, const std::vector<float>& rows, const std::vector<uint32_t>& lists,
+                                   const float* query) {
   const size_t d = rows.size() / lists.size();
   std::vector<std::pair<double, uint32_t>> nearest;
-  for (size_t i = 0; i < lists.size(); ++i) nearest.push_back({RoughSquaredL2(query, &rows[i * d], d), lists[i]});
+  for (size_t i = 0; i < lists.size(); ++i) {
+    const float* row = &rows[i * d];
+    nearest.push_back({metric == Metric::kL2 ? RoughSquaredL2(query, row, d) : -InnerProduct(query, row, d), lists[i]});
+  }
   std::partial_sort(nearest.begin(), nearest.begin() + kNeighbours, nearest.end());
   std::vector<uint32_t> found;
   for (size_t i = 0; i < kNeighbours; ++i) found.push_back(nearest[i].second);
@@ -163,8 +180,8 @@ size_t InCommon(const std::vector<uint32_t>& wanted, const std::vector<RankedLis
   return found;
 }
 
-void Measure(uint32_t dimensions, uint32_t lists, bool clustered, Figures* figures) {
-  Generator generator(dimensions, clustered, lists);
+void Measure(uint32_t dimensions, uint32_t lists, Kind kind, Figures* figures) {
+  Generator generator(dimensions, kind, lists);
   Routing flat = Group(generator.centroids(), dimensions);
   const std::vector<float> rows = generator.Rows(std::max<size_t>(2 * size_t{lists}, 30000));
   const std::vector<float> queries = generator.Rows(kQueries);
@@ -180,6 +197,7 @@ void Measure(uint32_t dimensions, uint32_t lists, bool clustered, Figures* figur
     }
     flat.radii = assigner.Radii();
   }
+  flat.metric = kind == Kind::kNorms ? Metric::kInnerProduct : Metric::kL2;
   Routing coded = flat;
   if (WantsCodes(coded)) {
     StartCodes(1, &coded);
@@ -194,7 +212,7 @@ void Measure(uint32_t dimensions, uint32_t lists, bool clustered, Figures* figur
   std::vector<std::vector<RankedList>> ranked;
   for (size_t i = 0; i < kQueries; ++i) {
     const float* query = &queries[i * dimensions];
-    wanted.push_back(NearestLists(rows, list_of, query));
+    wanted.push_back(NearestLists(flat.metric, rows, list_of, query));
     ranked.push_back(Rank(flat, encoded, query, {kAdaptiveRule, lists, kAnyStop}));
     std::vector<float> stop_of(lists);
     for (const RankedList& list : ranked.back()) stop_of[list.list] = list.stop;
@@ -228,7 +246,7 @@ void Measure(uint32_t dimensions, uint32_t lists, bool clustered, Figures* figur
   const double lists_lost = 1 - static_cast<double>(lists_kept) / static_cast<double>(lists_of_flat);
   const double us = MedianMicroseconds(coded, encoded, queries, wish);
   const double flat_us = MedianMicroseconds(flat, encoded, queries, wish);
-  const std::string suffix = Format("_%s_%u_%u", clustered ? "mixture" : "cloud", dimensions, lists);
+  const std::string suffix = Format("_%s_%u_%u", kKindNames[static_cast<size_t>(kind)], dimensions, lists);
   std::printf("%s: %.0f us (floats %.0f us), %.1f of %u lists probed, recall lost %.4f, lists lost %.4f, kept %.1f MB\n",
               suffix.c_str() + 1, us, flat_us, probed, lists, loss, lists_lost, static_cast<double>(coded.bytes()) / 1e6);
   std::fflush(stdout);
@@ -247,7 +265,7 @@ int main(int argc, char** argv) {
   }
   Figures figures;
   for (const uint32_t dimensions : {100u, 768u})
-    for (const bool clustered : {true, false})
-      for (const uint32_t lists : sizes) Measure(dimensions, lists, clustered, &figures);
+    for (const Kind kind : {Kind::kMixture, Kind::kCloud, Kind::kNorms})
+      for (const uint32_t lists : sizes) Measure(dimensions, lists, kind, &figures);
   figures.Print();
 }

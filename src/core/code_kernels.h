@@ -2,8 +2,7 @@
 // and doubles differ in their last bits.
 //
 // A query is prepared as what the codes' kernel reads:
-//   1 bit:        for each 4 dimensions 16 bytes, entry m the sum of |y_i| over the dimensions whose sign of y_i is
-//   that
+//   1 bit:        for each 4 dimensions 16 bytes, entry m the sum of |y_i| over the dimensions whose sign of y_i is that
 //                 of the code with nibble m, in units of `unit` / 2
 //   2, 4, 8 bits: an int16 for each dimension, in units of `unit`
 #pragma once

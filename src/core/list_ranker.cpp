@@ -20,6 +20,8 @@ constexpr uint64_t kChosenPerWanted = 2;
 constexpr size_t kMinChosen = 16;
 // Centroids are asked for in runs of about this many bytes.
 constexpr uint64_t kRunBytes = 64 << 10;
+// Inner products of a group's lists are up to this many times their rows' spread along the query above the group's.
+constexpr double kGroupSpread = 8;
 // A query further away than this, in units of the codes, is taken to be here: all lists look alike from there on but for
 // their direction, and float32 has room to spare.
 constexpr double kMaxCodeNorm = 1e15;
@@ -90,8 +92,8 @@ std::vector<uint32_t> ListRanker::NearestGroups(uint32_t count) const {
   std::vector<double> scores(routing_->group_count());
   for (const uint32_t g : groups) {
     const float* centroid = &routing_->group_centroids[size_t{g} * d];
-    scores[g] = Ordered(metric_ == Metric::kInnerProduct ? -InnerProduct(query_.data(), centroid, d)
-                                                         : RoughSquaredL2(residual_.data(), centroid, d));
+    scores[g] = Ordered(metric_ == Metric::kInnerProduct ? -InnerProduct(query_.data(), centroid, d) - GroupSpread(g)
+                                                         : SquaredL2(residual_.data(), centroid, d));
   }
   std::nth_element(groups.begin(), groups.begin() + count, groups.end(), [&](uint32_t a, uint32_t b) {
     return scores[a] != scores[b] ? scores[a] < scores[b] : a < b;
@@ -99,6 +101,14 @@ std::vector<uint32_t> ListRanker::NearestGroups(uint32_t count) const {
   groups.resize(count);
   std::sort(groups.begin(), groups.end());
   return groups;
+}
+
+// How much larger than its centroid's the products in a group may be. How far its lists are from the centroid is not at hand;
+// where rows are wide apart lists are, too.
+double ListRanker::GroupSpread(uint32_t group) const {
+  const uint32_t lists = routing_->ListsOf(group);
+  const double radius = std::sqrt(SquaredNorm(&routing_->radii[routing_->group_first[group]], lists) / lists);
+  return kGroupSpread * query_norm_ / std::sqrt(static_cast<double>(query_.size())) * radius;
 }
 
 // Bounds are made half the squared distance less what all lists share, or the negative product. Both come from the
@@ -131,7 +141,6 @@ void ListRanker::ScoreGroup(uint32_t group, const std::byte* bytes) {
   scorer_->Score(ViewGroupCodes(bytes, lists), &bounds_[first]);
 }
 
-// In units of the codes: squared, or of the product.
 std::vector<float> ListRanker::ScoresByCodes() const {
   std::vector<float> scores(bounds_.size());
   const double unit = std::exp2(-header_.exponent);
@@ -141,7 +150,7 @@ std::vector<float> ListRanker::ScoresByCodes() const {
     const double score = code_factor_ * bounds_[i];
     scores[i] = ToFloat(Ordered(metric_ == Metric::kInnerProduct
                                     ? score - spread * radius
-                                    : score + code_square_ + wish_.rule.radius_weight * (radius * unit) * (radius * unit)));
+                                    : score + wish_.rule.radius_weight * (radius * unit) * (radius * unit)));
   }
   return scores;
 }
@@ -150,12 +159,13 @@ void ListRanker::ChooseByCodes() {
   const std::vector<float> scores = ScoresByCodes();
   const double ratio_weight = RatioWeight(wish_.rule);
   const double floor = Floor(wish_.rule) * std::exp2(-2.0 * header_.exponent);
-  const double best = std::max<double>(*std::min_element(scores.begin(), scores.end()), floor);
+  const double shared = metric_ == Metric::kInnerProduct ? 0 : code_square_;
+  const double best = std::max(shared + *std::min_element(scores.begin(), scores.end()), floor);
   std::vector<uint64_t> keys;
   const auto take = [&](double farthest) {
     keys.clear();
     for (uint32_t i = 0; i < scores.size(); ++i)
-      if (scores[i] <= farthest) keys.push_back(SortKey(scores[i], i));
+      if (shared + scores[i] <= farthest) keys.push_back(SortKey(scores[i], i));
   };
   take(FarthestScore(best, ratio_weight));
   if (keys.size() < kMinChosen) take(std::numeric_limits<double>::infinity());
@@ -167,7 +177,7 @@ void ListRanker::ChooseByCodes() {
     // As if each list had half its rank: twice as many lists, where scores are alike.
     for (size_t j = kMinChosen; j < count; ++j) {
       double stop = std::log1p(static_cast<double>(j) / kChosenPerWanted);
-      const double score = scores[static_cast<uint32_t>(keys[j])];
+      const double score = shared + scores[static_cast<uint32_t>(keys[j])];
       if (ratio_weight > 0 && score > best) stop += ratio_weight * std::min(std::log(score / best), kMaxLogRatio);
       if (stop > wish_.max_stop) count = j;
     }
@@ -183,8 +193,7 @@ void ListRanker::ChooseByCodes() {
 
 void ListRanker::StartCentroids() {
   next_ = 0;
-  distances_.assign(lists_.size(), 0);
-  if (metric_ == Metric::kInnerProduct) products_.assign(lists_.size(), 0);
+  compared_.assign(lists_.size(), 0);
   const bool here = !routing_->centroids.empty();
   stage_ = here || lists_.empty() ? Stage::kDone : Stage::kCentroids;
   if (!here) return;
@@ -192,8 +201,8 @@ void ListRanker::StartCentroids() {
 }
 
 void ListRanker::Compare(size_t at, const float* centroid) {
-  distances_[at] = RoughSquaredL2(residual_.data(), centroid, query_.size());
-  if (metric_ == Metric::kInnerProduct) products_[at] = InnerProduct(query_.data(), centroid, query_.size());
+  compared_[at] = metric_ == Metric::kInnerProduct ? InnerProduct(query_.data(), centroid, query_.size())
+                                                   : SquaredL2(residual_.data(), centroid, query_.size());
 }
 
 bool ListRanker::Next(RoutingRange* range) {
@@ -241,8 +250,8 @@ double ListRanker::Score(const ProbeRule& rule, size_t at) const {
   const double radius = routing_->radii[lists_[at]];
   // Lists whose rows spread far along the query may hold larger products than their centroid's.
   if (metric_ == Metric::kInnerProduct)
-    return Ordered(-products_[at] - 2 * query_norm_ / std::sqrt(static_cast<double>(query_.size())) * radius);
-  return Ordered(distances_[at] + rule.radius_weight * radius * radius);
+    return Ordered(-compared_[at] - 2 * query_norm_ / std::sqrt(static_cast<double>(query_.size())) * radius);
+  return Ordered(compared_[at] + rule.radius_weight * radius * radius);
 }
 
 double ListRanker::Floor(const ProbeRule& rule) const {

@@ -77,10 +77,12 @@ class ListRanker {
   void Start(uint32_t group_count, bool by_codes);
   // Of those that have lists, ascending.
   std::vector<uint32_t> NearestGroups(uint32_t count) const;
+  double GroupSpread(uint32_t group) const;
   void SetCodeQuery();
   void ScoreGroup(uint32_t group, const std::byte* bytes);
   // The lists worth an exact comparison.
   void ChooseByCodes();
+  // In units of the codes, squared, less code_square_; or of the product.
   std::vector<float> ScoresByCodes() const;
   void StartCentroids();
   // The list at this position of lists_.
@@ -107,15 +109,15 @@ class ListRanker {
   size_t next_ = 0;               // to be asked for: of groups_ or lists_
   size_t asked_ = 0;              // bytes
 
-  // While codes are scored. In units of the codes: the query's squared norm, and what a bound is multiplied with.
+  // While codes are scored. In units of the codes: the squared norm that all distances share, which float32 would lose their
+  // differences beside, and what a bound is multiplied with.
   std::optional<CodeScorer> scorer_;
   double code_square_ = 0;
   double code_factor_ = 0;
   std::vector<float> bounds_;  // by position in lists_
 
-  // By position in lists_.
-  std::vector<double> distances_;  // squared, from the residual
-  std::vector<double> products_;   // inner product: query . centroid
+  // By position in lists_: the residual's squared distance, or the query's product with the centroid.
+  std::vector<double> compared_;
 };
 
 }  // namespace ivfremote

@@ -74,8 +74,8 @@ Status CheckTraining(const MetaPage& meta) {
   const bool possible =
       meta.trained() ? meta.list_count > 0 && meta.dimensions > 0 && meta.routing_id < meta.next_id &&
                            meta.routing.root != kNoBlock && meta.recall_curve_id < meta.next_id
-                     : meta.recall_curve_id == 0 && meta.list_count == 0 && meta.routing.root == kNoBlock && meta.recall_curve.root == kNoBlock &&
-                           meta.segment_count == 0;
+                     : meta.list_count == 0 && meta.routing.root == kNoBlock && meta.recall_curve_id == 0 &&
+                           meta.recall_curve.root == kNoBlock && meta.segment_count == 0;
   return possible ? Status::Ok() : Status::Corrupt("metapage has impossible lists");
 }
 

@@ -1,7 +1,7 @@
 #include "core/routing.h"
 
 #include <algorithm>
-#include <cassert>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 
@@ -22,7 +22,7 @@ constexpr uint32_t kCodeBits = 4;
 constexpr uint64_t kMaxFloatBytes = 1 << 20;
 constexpr uint64_t kMaxCodeBytes = uint64_t{kMaxLists} * kMaxDimensions * 2;
 
-// With these exponents every float16 but the largest times the power of two is a float32.
+// With these exponents every value that is written, at most kLargestHalf, is a float32 when multiplied with the power of two.
 constexpr int32_t kMinExponent = -125;
 constexpr int32_t kMaxExponent = 113;
 // The largest centroid's value has this exponent as a float16; what would round up to the next is rounded down.
@@ -74,14 +74,7 @@ void Take(const std::byte* from, size_t count, std::vector<T>* values) {
 }
 
 void PutHalves(const std::vector<float>& values, int32_t exponent, std::byte* to) {
-  for (const float value : values) {
-    const uint16_t half = RoundToHalf(value / Scale(exponent));
-    float stored;
-    FromHalves(&half, 1, Scale(exponent), &stored);
-    assert(stored == value || std::isnan(value));
-    Store(to, half);
-    to += sizeof half;
-  }
+  ToHalves(values.data(), values.size(), Scale(exponent), reinterpret_cast<uint16_t*>(to));
 }
 
 void TakeHalves(const std::byte* from, size_t count, int32_t exponent, std::vector<float>* values) {
@@ -89,17 +82,20 @@ void TakeHalves(const std::byte* from, size_t count, int32_t exponent, std::vect
   FromHalves(reinterpret_cast<const uint16_t*>(from), count, Scale(exponent), values->data());
 }
 
-// Gives the routing what its codes' place and meaning follow from.
-void PrepareCodes(uint32_t bits, uint64_t rotation_seed, Routing* routing) {
+// Gives the routing what its codes' place follows from.
+void PlaceCodes(uint32_t bits, uint64_t rotation_seed, Routing* routing) {
   routing->code_bits = bits;
   routing->rotation_seed = rotation_seed;
   routing->rotation.reset();
   routing->code_offsets.clear();
   routing->codes.clear();
   if (bits == 0) return;
-  const CodeFormat format{CodeKind::kRabitq, bits, routing->dimensions};
-  routing->rotation.emplace(routing->dimensions, format.padded(), rotation_seed);
-  routing->code_offsets = CodeOffsets(format, routing->group_first);
+  routing->code_offsets = CodeOffsets({CodeKind::kRabitq, bits, routing->dimensions}, routing->group_first);
+}
+
+void PrepareRotation(Routing* routing) {
+  const CodeFormat format = routing->header().code_format();
+  routing->rotation.emplace(routing->dimensions, format.padded(), routing->rotation_seed);
 }
 
 }  // namespace
@@ -202,13 +198,19 @@ Status DecodeRouting(Bytes bytes, RoutingPart part, Routing* routing) {
   if (!std::is_sorted(routing->group_first.begin(), routing->group_first.end()) ||
       routing->group_first.front() != 0 || routing->group_first.back() != header.list_count)
     return Status::Corrupt("routing has impossible groups");
-  PrepareCodes(header.code_bits, header.rotation_seed, routing);
+  if (!AllFinite(routing->mean.data(), d)) return Status::Corrupt("routing has an impossible mean");
+  PlaceCodes(header.code_bits, header.rotation_seed, routing);
   if (header.coded() && routing->code_offsets.back() != header.code_bytes)
     return Status::Corrupt("routing has codes of another length than its groups");
   TakeHalves(from + header.GroupCentroidsOffset(), header.group_count * d, header.exponent, &routing->group_centroids);
   routing->radii.assign(header.list_count, 0.0f);
   routing->centroids.clear();
-  if (part >= RoutingPart::kLists) Take(from + header.RadiiOffset(), header.list_count, &routing->radii);
+  if (part >= RoutingPart::kLists) {
+    Take(from + header.RadiiOffset(), header.list_count, &routing->radii);
+    if (!std::all_of(routing->radii.begin(), routing->radii.end(), [](float r) { return r >= 0 && r <= FLT_MAX; }))
+      return Status::Corrupt("routing has an impossible radius");
+    if (header.coded()) PrepareRotation(routing);
+  }
   if (part >= RoutingPart::kCodes && header.coded()) {
     Take(from + header.CodesOffset(), header.code_bytes, &routing->codes);
     routing->codes.resize(header.code_bytes + RangeBuffer::kSlack);
@@ -237,7 +239,8 @@ bool WantsCodes(const Routing& routing) {
 }
 
 void StartCodes(uint64_t rotation_seed, Routing* routing) {
-  PrepareCodes(kCodeBits, rotation_seed, routing);
+  PlaceCodes(kCodeBits, rotation_seed, routing);
+  PrepareRotation(routing);
   routing->codes.assign(routing->code_offsets.back() + RangeBuffer::kSlack, std::byte{0});
 }
 

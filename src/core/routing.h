@@ -73,7 +73,7 @@ struct Routing {
   std::vector<float> group_centroids;   // [groups x d]
   std::vector<float> centroids;         // [lists x d]; empty: where the routing is stored
 
-  // Of the centroids; 0 bits: none. The codes' bytes may be where the routing is stored.
+  // Of the centroids; 0 bits: none. The codes' bytes may be where the routing is stored. The rotation comes with the lists.
   uint32_t code_bits = 0;
   std::optional<Rotation> rotation;
   uint64_t rotation_seed = 0;

@@ -1,5 +1,6 @@
 #include "pg/index_cache.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "pg/compat.h"
@@ -16,7 +17,7 @@ constexpr int kMaxIndexes = 16;
 constexpr uint64_t kMaxRoutingBytes = 16 << 20;
 constexpr uint64_t kMaxDirectoryBytes = 4 << 20;
 // Of all indexes; the one in use stays in any case.
-constexpr size_t kMaxSessionBytes = 32 << 20;
+constexpr uint64_t kMaxSessionBytes = 32 << 20;
 
 ResidentIndex* cache[kMaxIndexes];
 uint64_t use_counter;
@@ -90,9 +91,14 @@ ResidentIndex* Load(Relation index, const MetaPage& meta) {
   RoutingPart part;
   if (PartToKeep(ReadRoutingHeader(&reader, meta), &part)) ReadRouting(&reader, meta, part, routing->object);
   if (meta.recall_curve.bytes > 0) curve = ReadWholeStream(index, meta.curve_owner(), meta.recall_curve);
-  for (uint32_t i = 0; i < meta.segment_count; ++i)
-    if (meta.segments[i].directory.bytes <= kMaxDirectoryBytes)
-      directories[i] = ReadWholeStream(index, meta.segments[i].id, meta.segments[i].directory);
+  // What one index may have of the session's memory.
+  uint64_t left = kMaxSessionBytes - kMaxRoutingBytes;
+  for (uint32_t i = 0; i < meta.segment_count; ++i) {
+    const StreamRef& directory = meta.segments[i].directory;
+    if (directory.bytes > std::min(kMaxDirectoryBytes, left)) continue;
+    directories[i] = ReadWholeStream(index, meta.segments[i].id, directory);
+    left -= directory.bytes;
+  }
   ResidentIndex* result = nullptr;
   CallCore([&] {
     auto entry = std::make_unique<ResidentIndex>();

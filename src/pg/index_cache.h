@@ -21,7 +21,7 @@ struct ResidentIndex {
 
   // As much as fits, from the first byte on: the lists, the codes too, or all. None: 0 lists.
   Routing routing;
-  std::vector<std::vector<std::byte>> directories;   // in the order of the segments; empty if too large
+  std::vector<std::vector<std::byte>> directories;   // in the order of the segments; empty: not kept
   RecallCurve curve;                                 // queries = 0: there is none
 
   uint64_t last_use;

@@ -38,6 +38,7 @@ RoutingHeader ReadRoutingHeader(TreeReader* reader, const MetaPage& meta) {
 
 void ReadRouting(TreeReader* reader, const MetaPage& meta, RoutingPart part, Routing* routing) {
   const uint64_t length = ReadRoutingHeader(reader, meta).EndOf(part);
+  CheckStreamFits(reader->index, reader->ref);
   auto* bytes = static_cast<std::byte*>(palloc_extended(length, MCXT_ALLOC_HUGE));
   ReadPieces(reader, 0, length, bytes);
   CallCore([&] { return DecodeRouting({bytes, length}, part, routing); });

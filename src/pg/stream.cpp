@@ -189,10 +189,13 @@ void ReadStream(TreeReader* reader, uint64_t offset, size_t length, std::byte* t
   }
 }
 
-Bytes ReadWholeStream(Relation index, uint64_t owner, const StreamRef& ref) {
-  // Before memory is taken for it.
+void CheckStreamFits(Relation index, const StreamRef& ref) {
   if (ref.bytes > uint64_t{RelationGetNumberOfBlocks(index)} * kPayloadBytes)
     ThrowCorruptIndex(index, ref.root, "a stream is longer than the index");
+}
+
+Bytes ReadWholeStream(Relation index, uint64_t owner, const StreamRef& ref) {
+  CheckStreamFits(index, ref);
   auto* bytes = static_cast<std::byte*>(palloc_extended(std::max<uint64_t>(ref.bytes, 1), MCXT_ALLOC_HUGE));
   TreeReader reader;
   TreeReaderInit(&reader, index, owner, ref);

@@ -61,6 +61,9 @@ void ReadStreamPage(TreeReader* reader, uint32_t number, PageCopy* page);
 // Copies `length` bytes from `offset` of a byte stream; they must exist.
 void ReadStream(TreeReader* reader, uint64_t offset, size_t length, std::byte* to);
 
+// Before memory is taken for a stream: it is no longer than the index.
+void CheckStreamFits(Relation index, const StreamRef& ref);
+
 // All bytes of a stream, in the current context.
 Bytes ReadWholeStream(Relation index, uint64_t owner, const StreamRef& ref);
 

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <set>
 
+#include "core/distance.h"
 #include "core/list_ranker.h"
 #include "core/page_format.h"
 #include "core/recall_curve.h"
@@ -197,6 +198,8 @@ void FuzzRouting(FuzzInput* input) {
   }
   REQUIRE(routing.group_first.front() == 0 && routing.group_first.back() == routing.list_count());
   REQUIRE(std::is_sorted(routing.group_first.begin(), routing.group_first.end()));
+  REQUIRE(AllFinite(routing.mean.data(), routing.mean.size()) && AllFinite(routing.radii.data(), routing.radii.size()));
+  REQUIRE(*std::min_element(routing.radii.begin(), routing.radii.end()) >= 0);
   query.resize(routing.dimensions);
   header = routing.header();
   REQUIRE(header.EncodedBytes() == bytes.size());

@@ -47,16 +47,27 @@ VACUUM (INDEX_CLEANUP ON) untrained;
 CREATE TABLE wide (id int, v real[]);
 INSERT INTO wide SELECT 1, golden(1, 2100);
 CREATE INDEX ON wide USING ivfremote (v);
+
+-- Of each heap block the last row alone has a vector: a tid map of two leaves. Three recall curves: the build's, among the routing's
+-- pages; one whose owner nobody names any more; and one with an owner of its own. Pending rows of a length that is padded.
+CREATE TABLE sparse (id int, v real[]);
+INSERT INTO sparse SELECT i / 224, CASE WHEN i % 224 = 0 THEN golden(i / 224, 16) END FROM generate_series(1, 270 * 224) i;
+CREATE INDEX ON sparse USING ivfremote (v) WITH (flush_threshold = 1, lists = 2, bits = 1);
+SELECT FROM ivfremote_recall('sparse_v_idx', store => true) \g /dev/null
+SELECT FROM ivfremote_recall('sparse_v_idx', (SELECT array_agg(golden(i, 16)) FROM generate_series(5001, 5050) i), store => true) \g /dev/null
+INSERT INTO sparse SELECT i, golden(1, 16) FROM generate_series(271, 290) i;
+DELETE FROM sparse WHERE id % 7 = 0;
+VACUUM (INDEX_CLEANUP ON) sparse;
 CHECKPOINT;
 SQL
 
 mkdir -p "$directory"
 set -o noclobber
-for table in coded stored plain untrained wide; do
+for table in coded stored plain untrained wide sparse; do
     {
         psql -X -q -A -t -F ' ' -c "
             SELECT key, value FROM ivfremote_info('${table}_v_idx') i, jsonb_each_text(to_jsonb(i)) WHERE key <> 'probes'" -c "
-            SELECT 'row', id, replace(trim(both '()' FROM ctid::text), ',', ' ') FROM $table ORDER BY id"
+            SELECT 'row', id, replace(trim(both '()' FROM ctid::text), ',', ' ') FROM $table WHERE v IS NOT NULL ORDER BY id"
     } >"$directory/$table.txt"
     data=$(psql -X -q -A -t -c "SELECT current_setting('data_directory') || '/' || pg_relation_filepath('${table}_v_idx')")
     # Without the places in the log of that server (pd_lsn).

@@ -366,7 +366,7 @@ TEST(GoldenFiles, AreWhatTheyWere) {
     bytes += file.size();
   }
   for (const auto& [name, content] : manifest) EXPECT_TRUE(HasGoldenFile(name)) << name << " is missing";
-  EXPECT_LT(bytes, 400000u);
+  EXPECT_LT(bytes, 500000u);
 }
 
 }  // namespace

@@ -233,7 +233,6 @@ std::vector<float> StopsOf(const std::vector<RankedList>& lists) {
   return stops;
 }
 
-// With no weights the threshold is a number of lists.
 // Damaged bytes.
 TEST_F(RankingTest, WhatIsNotANumberComesLast) {
   std::vector<float> centroids;
@@ -251,6 +250,7 @@ TEST_F(RankingTest, WhatIsNotANumberComesLast) {
   EXPECT_EQ(Best(Metric::kInnerProduct, 1, 100), reversed);
 }
 
+// With no weights the threshold is a number of lists.
 TEST_F(RankingTest, StopValuesOfDistanceAlone) {
   Random random(13);
   for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
@@ -479,6 +479,26 @@ TEST_P(CodedRankingTest, WhateverTheScale) {
   }
 }
 
+// A query a million times as far away as the lists are from each other.
+TEST_P(CodedRankingTest, OrderHoldsFromAfar) {
+  if (GetParam() == Metric::kCosine) return;  // directions are never far
+  for (const uint32_t dimensions : {32u, 300u}) {
+    SCOPED_TRACE(dimensions);
+    Make(dimensions, 600, 25, 0.3f);
+    size_t found = 0;
+    for (uint32_t i = 0; i < 20; ++i) {
+      std::vector<float> query = UniformVector(random_, dimensions);
+      for (float& x : query) x *= 1e6f;
+      const std::vector<uint32_t> expected = BruteForce(flat_, query, GetParam() == Metric::kL2);
+      EXPECT_EQ(NumbersOf(Ranked(flat_, query.data(), {ProbeRule(), 600, kAnyStop})), expected);
+      const std::vector<uint32_t> coded = NumbersOf(Ranked(routing_, query.data(), {ProbeRule(), 20, kAnyStop}));
+      EXPECT_EQ(coded[0], expected[0]);
+      for (const uint32_t list : coded) found += std::find(expected.begin(), expected.begin() + 20, list) < expected.begin() + 20;
+    }
+    EXPECT_GE(found, 396u) << "of 400";
+  }
+}
+
 // Where most lists would be compared exactly, codes save nothing.
 TEST_P(CodedRankingTest, ManyListsNeedNoCodes) {
   Make(32, 100, 10, 0.3f);
@@ -510,6 +530,36 @@ TEST_P(CodedRankingTest, TreeFindsWhatFlatRankingFinds) {
     EXPECT_LT(reading.bytes, 0.43 * static_cast<double>(routing_.code_offsets.back()));
   }
   EXPECT_GE(static_cast<double>(found), 0.995 * static_cast<double>(wanted));
+}
+
+// Long rows, far apart, have the largest products, but not the nearest groups.
+TEST_F(RankingTest, TreeFindsTheLargestProducts) {
+  Random random(33);
+  const uint32_t lists = ListRanker::kMaxFlatLists + 8;
+  Routing routing = ClusteredRouting(random, Metric::kInnerProduct, 8, lists, 200, 1);
+  for (uint32_t g = 0; g < 200; ++g) {
+    const auto scale = static_cast<float>(1 + 9 * (g % 10 == 0));
+    for (uint32_t list = routing.group_first[g]; list < routing.group_first[g + 1]; ++list) {
+      routing.radii[list] = 0.1f * scale;
+      for (uint32_t j = 0; j < 8; ++j) {
+        const float centre = routing.group_centroids[g * 8 + j];
+        float* value = &routing.centroids[size_t{list} * 8 + j];
+        *value = centre + scale * (*value - centre);
+      }
+    }
+  }
+  RoundCentroids(&routing);
+  const Routing flat = routing;
+  CodeAll(99, &routing);
+  size_t found = 0;
+  for (uint32_t i = 0; i < 40; ++i) {
+    const std::vector<float> query = UniformVector(random, 8);
+    const RankWish wish{kAdaptiveRule, 50, kAnyStop};
+    const std::vector<uint32_t> expected = NumbersOf(Ranked(flat, query.data(), wish));
+    for (const uint32_t list : NumbersOf(Ranked(routing, query.data(), wish)))
+      found += std::find(expected.begin(), expected.end(), list) != expected.end();
+  }
+  EXPECT_GE(found, 1990u) << "of 2000";
 }
 
 INSTANTIATE_TEST_SUITE_P(Metrics, CodedRankingTest, testing::Values(Metric::kL2, Metric::kInnerProduct, Metric::kCosine));

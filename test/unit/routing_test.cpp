@@ -218,6 +218,48 @@ TEST(RoutingFormat, ImpossibleFields) {
   }
 }
 
+// A mean is of finite rows, and radii end at the largest float32.
+TEST(RoutingFormat, ImpossibleNumbers) {
+  Random random(22);
+  const Routing example = RandomRouting(random, Metric::kL2, 3, 5, 2);
+  const ByteVector good = example.Encode();
+  const RoutingHeader header = example.header();
+  const auto decodes = [&](size_t at, float value, RoutingPart part) {
+    ByteVector bytes = good;
+    Poke<float>(&bytes, at, value);
+    bytes.resize(header.EndOf(part));
+    Routing routing;
+    const Status status = DecodeRouting(bytes, part, &routing);
+    EXPECT_TRUE(status.ok() || Fails(status, StatusCode::kCorrupt));
+    return status.ok();
+  };
+  for (const RoutingPart part : {RoutingPart::kGroups, RoutingPart::kLists, RoutingPart::kCentroids}) {
+    const bool radii_are_read = part != RoutingPart::kGroups;
+    for (const size_t last : {0, 4}) {
+      for (const float value : {NAN, INFINITY, -INFINITY}) {
+        EXPECT_FALSE(decodes(128 + 2 * last, value, part)) << value;
+        EXPECT_EQ(decodes(192 + 4 * last, value, part), !radii_are_read) << value;
+      }
+      EXPECT_EQ(decodes(192 + 4 * last, -1e-45f, part), !radii_are_read);
+      for (const float value : {-FLT_MAX, -1.0f, FLT_MAX}) EXPECT_TRUE(decodes(128 + 2 * last, value, part)) << value;
+      for (const float value : {0.0f, -0.0f, 1e-45f, FLT_MAX}) EXPECT_TRUE(decodes(192 + 4 * last, value, part)) << value;
+    }
+  }
+}
+
+// An insert reads the groups, and compares no codes.
+TEST(RoutingFormat, GroupsNeedNoRotation) {
+  Random random(23);
+  Routing example = RandomRouting(random, Metric::kL2, 20, 40, 3);
+  CodeAll(78, &example);
+  const ByteVector bytes = example.Encode();
+  for (const RoutingPart part : {RoutingPart::kGroups, RoutingPart::kLists, RoutingPart::kCodes}) {
+    Routing routing;
+    ASSERT_OK(DecodeRouting(Bytes(bytes).first(example.header().EndOf(part)), part, &routing));
+    EXPECT_EQ(routing.rotation.has_value(), part != RoutingPart::kGroups);
+  }
+}
+
 TEST(RoutingFormat, CodesOfAnotherLength) {
   Random random(19);
   Routing routing = RandomRouting(random, Metric::kL2, 20, 40, 3);
