@@ -50,6 +50,14 @@ ListRanker::ListRanker(const Routing* routing, const float* query, const RankWis
     std::fill(query_.begin(), query_.end(), 0.0f);
   query_norm_ = std::sqrt(SquaredNorm(query_.data(), query_.size()));
   for (size_t i = 0; i < residual_.size(); ++i) residual_[i] = ToFloat(double{query_[i]} - routing->mean[i]);
+  // Some coordinate of a centroid is about as large as float16 goes. From farther away float32 would lose its place.
+  constexpr double kNear = 1024;
+  near_ = std::sqrt(SquaredNorm(residual_.data(), residual_.size())) <= kNear * std::exp2(header_.exponent + 15.0);
+}
+
+double ListRanker::Distance(const float* centroid) const {
+  return near_ ? RoughSquaredL2(residual_.data(), centroid, residual_.size())
+               : SquaredL2(residual_.data(), centroid, residual_.size());
 }
 
 ListRanker::ListRanker(const Routing* routing, const float* query, const RankWish& wish)
@@ -93,7 +101,7 @@ std::vector<uint32_t> ListRanker::NearestGroups(uint32_t count) const {
   for (const uint32_t g : groups) {
     const float* centroid = &routing_->group_centroids[size_t{g} * d];
     scores[g] = Ordered(metric_ == Metric::kInnerProduct ? -InnerProduct(query_.data(), centroid, d) - GroupSpread(g)
-                                                         : SquaredL2(residual_.data(), centroid, d));
+                                                         : Distance(centroid));
   }
   std::nth_element(groups.begin(), groups.begin() + count, groups.end(), [&](uint32_t a, uint32_t b) {
     return scores[a] != scores[b] ? scores[a] < scores[b] : a < b;
@@ -202,7 +210,7 @@ void ListRanker::StartCentroids() {
 
 void ListRanker::Compare(size_t at, const float* centroid) {
   compared_[at] = metric_ == Metric::kInnerProduct ? InnerProduct(query_.data(), centroid, query_.size())
-                                                   : SquaredL2(residual_.data(), centroid, query_.size());
+                                                   : Distance(centroid);
 }
 
 bool ListRanker::Next(RoutingRange* range) {

@@ -78,6 +78,7 @@ class ListRanker {
   // Of those that have lists, ascending.
   std::vector<uint32_t> NearestGroups(uint32_t count) const;
   double GroupSpread(uint32_t group) const;
+  double Distance(const float* centroid) const;  // squared, from the residual
   void SetCodeQuery();
   void ScoreGroup(uint32_t group, const std::byte* bytes);
   // The lists worth an exact comparison.
@@ -102,6 +103,7 @@ class ListRanker {
   std::vector<float> query_;     // in routing space
   std::vector<float> residual_;  // query_ minus the mean
   double query_norm_;
+  bool near_;  // float32 keeps the order of distances
 
   Stage stage_ = Stage::kDone;
   std::vector<uint32_t> groups_;  // looked at, ascending
