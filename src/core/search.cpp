@@ -165,8 +165,14 @@ Status Search::ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& 
 
 void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids) {
   const size_t d = query_.size();
-  FromHalves(lists_.centroids + size_t{position} * d, d, lists_.scale, centroid_.data());
-  code_scorer_->SetQuery(coder_->Residual(centroid_.data(), residual_.data()));
+  const float* centroid;
+  if (lists_.floats != nullptr) {
+    centroid = lists_.floats + size_t{position} * d;
+  } else {
+    FromHalves(lists_.halves + size_t{position} * d, d, lists_.scale, centroid_.data());
+    centroid = centroid_.data();
+  }
+  code_scorer_->SetQuery(coder_->Residual(centroid, residual_.data()));
   const size_t first = bounds_.size();
   bounds_.resize(first + rows.rows);
   code_scorer_->Score(rows, &bounds_[first]);

@@ -57,8 +57,10 @@ static_assert(sizeof(Candidate) == 16);
 struct ProbedLists {
   uint32_t count = 0;
   const uint32_t* numbers = nullptr;
-  const uint16_t* centroids = nullptr;  // float16 [count x dimensions], less the mean; null for float32
-  float scale = 1;                      // to be multiplied with
+  // Their centroids less the mean, [count x dimensions], one way or the other; neither where rows are float32.
+  const float* floats = nullptr;
+  const uint16_t* halves = nullptr;  // float16, to be multiplied with
+  float scale = 1;
 
   // The position of `list` among the numbers, or count.
   uint32_t Find(uint32_t list) const;

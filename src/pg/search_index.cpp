@@ -29,21 +29,25 @@ struct Ranked {
   float* mean;  // of the routing; only of coded indexes
 };
 
-// The centroids of the lists to be probed, as stored.
-const uint16_t* CentroidsOf(TreeReader* reader, const Routing& routing, const uint32_t* lists, uint32_t count) {
-  const RoutingHeader header = routing.header();
-  const size_t row_bytes = header.CentroidBytes();
-  auto* centroids = static_cast<uint16_t*>(palloc_extended(std::max<size_t>(count * row_bytes, 1), MCXT_ALLOC_HUGE));
-  for (uint32_t i = 0; i < count; ++i) {
-    uint16_t* to = centroids + size_t{i} * header.dimensions;
-    if (routing.centroids.empty()) {
-      CHECK_FOR_INTERRUPTS();
-      ReadStream(reader, header.CentroidOffset(lists[i]), row_bytes, reinterpret_cast<std::byte*>(to));
-    } else {
-      ToHalves(&routing.centroids[size_t{lists[i]} * header.dimensions], header.dimensions, header.scale(), to);
-    }
+// Copies the centroids of the lists to be probed: the session's index may be replaced while this scan runs.
+void CopyCentroids(TreeReader* reader, const Routing& routing, ProbedLists* lists) {
+  const size_t d = routing.dimensions;
+  if (!routing.centroids.empty()) {
+    auto* floats = static_cast<float*>(palloc_extended(lists->count * d * sizeof(float), MCXT_ALLOC_HUGE));
+    for (uint32_t i = 0; i < lists->count; ++i)
+      std::memcpy(floats + i * d, &routing.centroids[lists->numbers[i] * d], d * sizeof(float));
+    lists->floats = floats;
+    return;
   }
-  return centroids;
+  const RoutingHeader header = routing.header();
+  auto* halves = static_cast<uint16_t*>(palloc_extended(lists->count * header.CentroidBytes(), MCXT_ALLOC_HUGE));
+  for (uint32_t i = 0; i < lists->count; ++i) {
+    CHECK_FOR_INTERRUPTS();
+    ReadStream(reader, header.CentroidOffset(lists->numbers[i]), header.CentroidBytes(),
+               reinterpret_cast<std::byte*>(halves + i * d));
+  }
+  lists->halves = halves;
+  lists->scale = header.scale();
 }
 
 // Ranks the lists and takes those to probe, ascending, with their centroids as codes need them.
@@ -65,7 +69,6 @@ Ranked RankLists(const IndexSearch* search, const float* query) {
   });
   FeedRanker(&reader, ranker->object);
 
-  // Copied: the session's index may be replaced while this scan runs.
   Ranked ranked{};
   auto* numbers = static_cast<uint32_t*>(palloc(setting.max_lists * sizeof(uint32_t)));
   ranked.mean = static_cast<float*>(palloc(meta.dimensions * sizeof(float)));
@@ -80,10 +83,7 @@ Ranked RankLists(const IndexSearch* search, const float* query) {
   });
   Drop(ranker);
   ranked.lists.numbers = numbers;
-  if (meta.format().coded()) {
-    ranked.lists.centroids = CentroidsOf(&reader, *routing, numbers, ranked.lists.count);
-    ranked.lists.scale = routing->header().scale();
-  }
+  if (meta.format().coded()) CopyCentroids(&reader, *routing, &ranked.lists);
   if (read != nullptr) Drop(read);
   return ranked;
 }

@@ -156,7 +156,7 @@ void SearchBlock(Bytes block, const CodeFormat& format, BlockEntry entry, Metric
   options.epsilon = 1.9;
   options.routing_mean = mean.data();
   Search search(options, query.data());
-  search.SetLists({1, &list, centroid.data()});
+  search.SetLists({1, &list, nullptr, centroid.data()});
   const uint16_t number = search.AddSegment(segment, {entry});
   std::copy(block.begin(), block.end(), search.BufferFor(number, 0));
   const Status status = search.Deliver(number, 0);

@@ -128,10 +128,20 @@ class CodedSearch : public testing::Test {
     probed_ = lists;
     const size_t d = format_.dimensions;
     const float scale = std::ldexp(1.0f, exponent_);
-    probed_centroids_.resize(lists.size() * d);
-    for (size_t i = 0; i < lists.size(); ++i)
-      ToHalves(&centroids_[lists[i] * d], d, scale, probed_centroids_.data() + i * d);
-    search->SetLists({static_cast<uint32_t>(probed_.size()), probed_.data(), probed_centroids_.data(), scale});
+    probed_halves_.resize(lists.size() * d);
+    probed_floats_.resize(lists.size() * d);
+    for (size_t i = 0; i < lists.size(); ++i) {
+      std::copy_n(&centroids_[lists[i] * d], d, &probed_floats_[i * d]);
+      ToHalves(&centroids_[lists[i] * d], d, scale, &probed_halves_[i * d]);
+    }
+    // One way and the other in turn: results are the same.
+    probe_by_floats_ = !probe_by_floats_;
+    ProbedLists probed{static_cast<uint32_t>(probed_.size()), probed_.data()};
+    if (probe_by_floats_)
+      probed.floats = probed_floats_.data();
+    else
+      probed = {probed.count, probed.numbers, nullptr, probed_halves_.data(), scale};
+    search->SetLists(probed);
   }
 
   std::vector<BlockEntry> BlocksOf(const std::vector<uint32_t>& lists) const {
@@ -228,7 +238,9 @@ class CodedSearch : public testing::Test {
   uint64_t segments_ = 0;
   uint64_t tids_ = 0;
   std::vector<uint32_t> probed_;
-  std::vector<uint16_t> probed_centroids_;
+  std::vector<uint16_t> probed_halves_;
+  std::vector<float> probed_floats_;
+  bool probe_by_floats_ = false;
 };
 
 using Lists = std::vector<uint32_t>;

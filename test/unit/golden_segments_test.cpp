@@ -249,7 +249,7 @@ TEST_P(GoldenSegmentTest, IsSearched) {
   const RoutingHeader routing = routing_.header();
   std::vector<uint16_t> centroids(kLists * kDimensions);
   std::memcpy(centroids.data(), &encoded[routing.CentroidsOffset()], centroids.size() * sizeof(uint16_t));
-  search.SetLists({kLists, lists.data(), centroids.data(), routing.scale()});
+  search.SetLists({kLists, lists.data(), nullptr, centroids.data(), routing.scale()});
   SegmentEntry entry;
   entry.flags = GetParam().spilled ? SegmentEntry::kSpilled : 0;
   entry.bytes = bytes_.size();
