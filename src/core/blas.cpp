@@ -44,7 +44,7 @@ BlasSpeed MeasureBlas() {
   Dl_info info;
   if (dladdr(reinterpret_cast<void*>(&cblas_sgemm), &info) != 0 && info.dli_fname != nullptr) {
     const char* slash = std::strrchr(info.dli_fname, '/');
-    std::snprintf(speed.library, sizeof speed.library, "%s", slash == nullptr ? info.dli_fname : slash + 1);
+    std::snprintf(speed.file, sizeof speed.file, "%s", slash == nullptr ? info.dli_fname : slash + 1);
   }
   return speed;
 }

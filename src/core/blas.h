@@ -8,7 +8,7 @@ inline constexpr double kSlowBlasGigaflops = 4;
 
 struct BlasSpeed {
   double gigaflops;     // of float32 products on one thread
-  char library[64];     // the name of its file, or ""
+  char file[64];        // the name of its library, or ""
 };
 
 // Takes a millisecond, or 50 if the BLAS is slow.

@@ -11,6 +11,7 @@
 #include "core/blas.h"
 #include "core/coding.h"
 #include "core/distance.h"
+#include "core/even_part.h"
 #include "core/little_endian.h"
 #include "core/object_store.h"
 #include "core/segment_format.h"
@@ -51,9 +52,6 @@ static_assert(kAdaptiveRule.ratio_weight == 4.0f && kMaxRankedLists == 8192);
 float ThresholdAt(size_t mark) { return static_cast<float>(mark) * kStopUnit; }
 // The first whose threshold reaches the stop value.
 size_t MarkOf(float stop) { return std::min(static_cast<size_t>(std::ceil(stop / kStopUnit)), kMarks - 1); }
-
-// Whether query `i` of `count` is one of `wanted` that lie evenly among them: queries may come in the order of the table.
-bool IsOneOf(size_t wanted, size_t i, size_t count) { return (i + 1) * wanted / count > i * wanted / count; }
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/even_part.h"
 #include "core/kmeans.h"
 
 namespace ivfremote {
@@ -21,11 +22,6 @@ constexpr size_t kBatchBytes = 8u << 20;
 constexpr size_t kMaxBatchRows = 8192;
 // So many for a thread, so that none waits long for the last.
 constexpr size_t kBranchesPerThread = 4;
-
-// Whether row `number` of `rows` is one of `wanted` that lie evenly among them.
-bool IsOneOf(uint64_t wanted, uint64_t number, uint64_t rows) {
-  return (number + 1) * wanted / rows > number * wanted / rows;
-}
 
 // Shares `total` among the groups in proportion to their rows: at least 1 and at most its rows for each non-empty one.
 std::vector<uint32_t> ShareLists(uint32_t total, const std::vector<uint64_t>& group_rows) {

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "core/blas.h"
+#include "core/even_part.h"
 #include "pg/build.h"
 #include "pg/pending.h"
 #include "pg/probes.h"
@@ -52,7 +53,7 @@ void CheckBlas() {
   });
   if (speed.gigaflops >= kSlowBlasGigaflops) return;
   ereport(NOTICE, (errmsg("matrix products run at %.1f GFLOP/s with \"%s\", which makes builds slow", speed.gigaflops,
-                          speed.library),
+                          speed.file),
                    errhint("Install OpenBLAS, and let no other BLAS take its place.")));
 }
 
@@ -140,7 +141,7 @@ Held<Queries>* DrawQueries(const Build* build, SampleStore* sample) {
   const float* row;
   for (uint64_t number = 0; number < rows && NextSampleRow(sample, &tid, &row); ++number) {
     CHECK_FOR_INTERRUPTS();
-    if ((number + 1) * count / rows == number * count / rows) continue;
+    if (!IsOneOf(count, number, rows)) continue;
     CallCore([&] {
       (*queries)->rows.insert((*queries)->rows.end(), row, row + d);
       (*queries)->tids.push_back(tid);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/half.h"
 #include "core/list_ranker.h"
 #include "pg/index_cache.h"
 #include "pg/pending.h"

@@ -12,7 +12,7 @@ TEST(Blas, MeasuresAndNamesOpenBlas) {
   const BlasSpeed speed = MeasureBlas();
   EXPECT_GT(speed.gigaflops, kSlowBlasGigaflops);
   EXPECT_LT(speed.gigaflops, 10000);
-  EXPECT_NE(std::strstr(speed.library, "openblas"), nullptr) << speed.library;
+  EXPECT_NE(std::strstr(speed.file, "openblas"), nullptr) << speed.file;
 }
 
 }  // namespace
