@@ -36,15 +36,17 @@ uint64_t SegmentWriter::EmitRun(const std::vector<std::byte>& run) {
   return offset;
 }
 
-Status SegmentWriter::Add(uint32_t list, Tid tid, const std::byte* row) {
-  if (finished_ || list < list_ || list >= header_.list_count)
+Status SegmentWriter::Add(uint32_t list, uint32_t centroid, Tid tid, const std::byte* row) {
+  const bool ordered = list > list_ || (list == list_ && centroid >= centroid_) || copies_ == 0;
+  if (finished_ || !ordered || list >= header_.list_count || centroid >= header_.list_count)
     return Status::Internal("rows of list " + std::to_string(list) + " come out of order");
   if (end_ == 0) {
     uint64_t offset;
     IVFREMOTE_RETURN_IF_ERROR(Emit(EncodeSegmentHeader(header_), 1, &offset));
   }
-  if (list != list_ || block_.full()) IVFREMOTE_RETURN_IF_ERROR(FlushBlock());
+  if (list != list_ || centroid != centroid_ || block_.full()) IVFREMOTE_RETURN_IF_ERROR(FlushBlock());
   list_ = list;
+  centroid_ = centroid;
   block_.Add(tid, row);
   ++copies_;
   return Status::Ok();
@@ -55,8 +57,8 @@ Status SegmentWriter::FlushBlock() {
   BlockEntry entry{};
   entry.rows = block_.rows();
   entry.list = list_;
-  entry.centroid = list_;
-  std::vector<std::byte> bytes = block_.Finish(list_, list_);
+  entry.centroid = centroid_;
+  std::vector<std::byte> bytes = block_.Finish(list_, centroid_);
   entry.length = static_cast<uint32_t>(bytes.size());
   entry.crc = Crc32c(bytes);
   IVFREMOTE_RETURN_IF_ERROR(Emit(std::move(bytes), kBlockAlignment, &entry.offset));

@@ -22,8 +22,9 @@ class SegmentWriter {
   // `routing` must outlive the writer.
   SegmentWriter(const SegmentHeader& header, const Routing* routing);
 
-  // Lists must not decrease. `row` is CodeFormat::RowBytes() long.
-  Status Add(uint32_t list, Tid tid, const std::byte* row);
+  // Lists must not decrease, nor the code centroids of one list: each has blocks of its own. `row` is
+  // CodeFormat::RowBytes() long.
+  Status Add(uint32_t list, uint32_t centroid, Tid tid, const std::byte* row);
   // Writes what follows the last row. Nothing may be added after. `rows`: how many were added, each counted once.
   Status Finish(uint64_t rows);
 
@@ -45,6 +46,7 @@ class SegmentWriter {
   const Routing* routing_;
   BlockBuilder block_;
   uint32_t list_ = 0;
+  uint32_t centroid_ = 0;
   Directory directory_;
   std::vector<Chunk> output_;
   uint64_t end_ = 0;

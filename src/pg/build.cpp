@@ -120,9 +120,8 @@ void BuildTrained(Build* build, MetaPage* meta) {
   meta->current.code_kind = meta->code_kind;
   meta->segments[0] = build->segment;
   meta->segment_count = 1;
-  ++meta->epoch;
-  // From here on the index has its rows: one record, after the objects are durable and all other pages are logged.
-  ReplaceMeta(build->index, *meta);
+  // From here on the index has its rows.
+  PublishMeta(build->index, meta);
 }
 
 }  // namespace
@@ -189,7 +188,7 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
   } else {
     const uint64_t generation = meta->next_id++;
     meta->current = CreateGeneration(index, generation, 0);
-    ReplaceMeta(index, *meta);
+    PublishMeta(index, meta);
     build->dimensions = 0;
     BuildUntrained(build);
   }

@@ -109,14 +109,16 @@ inline Tid UnpackTid(int64 packed) {
   return {static_cast<uint32_t>(packed >> 16), static_cast<uint16_t>(packed & 0xffff)};
 }
 
-// All rows as (list int4, tid int8, row bytea), by list and TID, ready to be read.
+// All rows as (list int4, centroid int4, tid int8, row bytea), in this order, ready to be read. `centroid` is the list whose
+// centroid the row's code refers to.
 struct AssignedRows {
   TupleDesc descriptor;
   Tuplesortstate* sort;
   BuildWorkers* workers;  // whose files the sort reads; null: there were none
 };
 
-// The last part of BuildSegment: turns the sorted rows into the segment, in a server or in pages, and its directory.
+// The last part of BuildSegment: turns the sorted rows into build->segment, in a server or in pages, and its directory. The tid map
+// is not its matter.
 void WriteSegment(Build* build, const AssignedRows& rows);
 
 }  // namespace ivfremote

@@ -20,7 +20,7 @@ namespace {
 
 // Rows compared with all queries of the calibration between two looks for interrupts.
 constexpr size_t kComparedRows = 256;
-constexpr int kSortColumns = 3;
+constexpr int kSortColumns = 4;
 
 // Of the memory of both sorts that of TIDs gets this share.
 constexpr int kTidShare = 8;
@@ -28,13 +28,14 @@ constexpr int kTidShare = 8;
 TupleDesc SortDescriptor() {
   TupleDesc descriptor = CreateTemplateTupleDesc(kSortColumns);
   TupleDescInitEntry(descriptor, 1, "list", INT4OID, -1, 0);
-  TupleDescInitEntry(descriptor, 2, "tid", INT8OID, -1, 0);
-  TupleDescInitEntry(descriptor, 3, "row", BYTEAOID, -1, 0);
+  TupleDescInitEntry(descriptor, 2, "centroid", INT4OID, -1, 0);
+  TupleDescInitEntry(descriptor, 3, "tid", INT8OID, -1, 0);
+  TupleDescInitEntry(descriptor, 4, "row", BYTEAOID, -1, 0);
   return descriptor;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// A batch: rows in table order -> (list, tid, row) in the sort, and the calibration.
+// A batch: rows in table order -> (list, centroid, tid, row) in the sort, and the calibration.
 
 void EncodeRows(Participant* participant, const uint32_t* lists) {
   const Build* build = participant->build;
@@ -63,8 +64,9 @@ void PutRows(Participant* participant, const uint32_t* lists, const uint32_t* bu
     std::memcpy(VARDATA(row), participant->codes + i * row_bytes, row_bytes);
     ExecClearTuple(slot);
     slot->tts_values[0] = Int32GetDatum(static_cast<int32>(lists[i]));
-    slot->tts_values[1] = Int64GetDatum(PackTid(participant->tids[i]));
-    slot->tts_values[2] = PointerGetDatum(row);
+    slot->tts_values[1] = slot->tts_values[0];
+    slot->tts_values[2] = Int64GetDatum(PackTid(participant->tids[i]));
+    slot->tts_values[3] = PointerGetDatum(row);
     std::fill_n(slot->tts_isnull, kSortColumns, false);
     ExecStoreVirtualTuple(slot);
     tuplesort_puttupleslot(participant->sorts.rows, slot);
@@ -186,14 +188,15 @@ StreamRef WriteTidMap(const Build* build, Tuplesortstate* tids) {
 int SortKilobytes(int participants) { return maintenance_work_mem / 2 / participants; }
 
 RowSorts StartSorts(int kilobytes, SortCoordinate rows, SortCoordinate tids) {
-  AttrNumber columns[] = {1, 2};
-  Oid operators[] = {Int4LessOperator, Int8LessOperator};
-  Oid collations[] = {InvalidOid, InvalidOid};
-  bool nulls_first[] = {false, false};
+  constexpr int kKeys = kSortColumns - 1;
+  AttrNumber columns[kKeys] = {1, 2, 3};
+  Oid operators[kKeys] = {Int4LessOperator, Int4LessOperator, Int8LessOperator};
+  Oid collations[kKeys] = {};
+  bool nulls_first[kKeys] = {};
   const int tid_kilobytes = kilobytes / kTidShare;
   RowSorts sorts;
   sorts.descriptor = SortDescriptor();
-  sorts.rows = tuplesort_begin_heap(sorts.descriptor, 2, columns, operators, collations, nulls_first,
+  sorts.rows = tuplesort_begin_heap(sorts.descriptor, kKeys, columns, operators, collations, nulls_first,
                                     kilobytes - tid_kilobytes, rows, TUPLESORT_NONE);
   sorts.tids =
       tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid, false, tid_kilobytes, tids, TUPLESORT_NONE);

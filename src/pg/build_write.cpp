@@ -110,10 +110,11 @@ void WriteRows(Writing* state, const AssignedRows& rows) {
     CHECK_FOR_INTERRUPTS();
     bool isnull;
     const auto list = static_cast<uint32_t>(DatumGetInt32(slot_getattr(slot, 1, &isnull)));
-    const Tid tid = UnpackTid(DatumGetInt64(slot_getattr(slot, 2, &isnull)));
-    auto* bytes = reinterpret_cast<struct varlena*>(DatumGetPointer(slot_getattr(slot, 3, &isnull)));
+    const auto centroid = static_cast<uint32_t>(DatumGetInt32(slot_getattr(slot, 2, &isnull)));
+    const Tid tid = UnpackTid(DatumGetInt64(slot_getattr(slot, 3, &isnull)));
+    auto* bytes = reinterpret_cast<struct varlena*>(DatumGetPointer(slot_getattr(slot, 4, &isnull)));
     const auto* row = reinterpret_cast<const std::byte*>(VARDATA_ANY(bytes));
-    CallCore([&] { return (*state->writer)->Add(list, tid, row); });
+    CallCore([&] { return (*state->writer)->Add(list, centroid, tid, row); });
     if (++written % kDrainRows == 0 || (*state->writer)->bytes() - state->drained >= kDrainBytes) {
       DrainOutput(state);
       pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, written);

@@ -50,3 +50,9 @@
       elog(ERROR, "could not read from temporary file"); \
   } while (0)
 #endif
+
+#if PG_VERSION_NUM >= 170000
+#define IVFREMOTE_IS_AUTOVACUUM() AmAutoVacuumWorkerProcess()
+#else
+#define IVFREMOTE_IS_AUTOVACUUM() IsAutoVacuumWorkerProcess()
+#endif

@@ -1,5 +1,6 @@
 #include "pg/page.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "pg/compat.h"
@@ -144,13 +145,29 @@ void WriteFirstMeta(Relation index, const MetaPage& meta) {
   WriteForkPage(index, MAIN_FORKNUM, kMetaBlock, kMetaPage, std::as_bytes(std::span(&meta, 1)));
 }
 
-void ReplaceMeta(Relation index, const MetaPage& meta) {
+uint64_t TakeIds(Relation index, uint32_t count) {
   const Buffer buffer = ReadBuffer(index, kMetaBlock);
   LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
   GenericXLogState* state = GenericXLogStart(index);
-  const Page page = GenericXLogRegisterBuffer(state, buffer, 0);
-  InitIndexPage(page, kMetaPage);
-  std::memcpy(PayloadOf(page), &meta, sizeof meta);
+  MetaPage* meta = MetaOn(index, GenericXLogRegisterBuffer(state, buffer, 0));
+  const uint64_t first = meta->next_id;
+  meta->next_id += count;
+  GenericXLogFinish(state);
+  UnlockReleaseBuffer(buffer);
+  return first;
+}
+
+void PublishMeta(Relation index, MetaPage* after) {
+  const Buffer buffer = ReadBuffer(index, kMetaBlock);
+  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+  GenericXLogState* state = GenericXLogStart(index);
+  MetaPage* meta = MetaOn(index, GenericXLogRegisterBuffer(state, buffer, 0));
+  if (meta->epoch != after->epoch)
+    elog(ERROR, "index \"%s\" was changed by another maintainer", RelationGetRelationName(index));
+  ++after->epoch;
+  after->next_id = std::max(after->next_id, meta->next_id);
+  if (meta->dimensions != 0) after->dimensions = meta->dimensions;
+  std::memcpy(static_cast<void*>(meta), after, sizeof *after);
   GenericXLogFinish(state);
   UnlockReleaseBuffer(buffer);
 }

@@ -63,7 +63,15 @@ void ReadMetaToWrite(Relation index, MetaPage* meta);
 MetaPage* MetaOn(Relation index, Page page);
 // Writes block 0 of a new index.
 void WriteFirstMeta(Relation index, const MetaPage& meta);
-// Replaces the whole meta page in one record.
-void ReplaceMeta(Relation index, const MetaPage& meta);
+
+// The maintainer's part, who holds ShareUpdateExclusiveLock on the table, or is alone with a new index;
+// docs/architecture.md "Concurrency" steps 3 and 4.
+
+// The first of `count` ids that nobody else is given, in a record of its own.
+uint64_t TakeIds(Relation index, uint32_t count);
+// Makes `after` what is live, in one record, with the next epoch: from then on that is what scans, inserts and standbys
+// see. Everything it refers to has been logged, and its objects are stored. `*after` becomes what is on the page, which
+// keeps what inserts and TakeIds have changed since `after` was read.
+void PublishMeta(Relation index, MetaPage* after);
 
 }  // namespace ivfremote

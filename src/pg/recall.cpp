@@ -111,33 +111,11 @@ void GetQueries(RecallRun* run, const Arguments& arguments) {
 // --------------------------------------------------------------------------------------------------------------------
 // Storing a curve
 
-// An owner of its own, so that the old curve's pages are nobody's afterwards.
-uint64_t TakeCurveId(Relation index) {
-  const Buffer buffer = ReadBuffer(index, kMetaBlock);
-  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-  GenericXLogState* state = GenericXLogStart(index);
-  const uint64_t id = MetaOn(index, GenericXLogRegisterBuffer(state, buffer, 0))->next_id++;
-  GenericXLogFinish(state);
-  UnlockReleaseBuffer(buffer);
-  return id;
-}
-
-// Pages nothing refers to, then one record on the meta page. The table's lock keeps everyone away who would change the
-// routing; inserts go on, so all else on the page is left as it is found. The old curve's page stays behind, unreachable.
-void WriteCurve(Relation index, const MetaPage& meta, Bytes encoded) {
-  const uint64_t id = TakeCurveId(index);
-  const StreamRef curve = WriteStream(index, id, encoded);
-  const Buffer buffer = ReadBuffer(index, kMetaBlock);
-  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-  if (MetaOn(index, BufferGetPage(buffer))->routing_id != meta.routing_id)
-    elog(ERROR, "lists of index \"%s\" have changed", RelationGetRelationName(index));
-  GenericXLogState* state = GenericXLogStart(index);
-  MetaPage* changed = MetaOn(index, GenericXLogRegisterBuffer(state, buffer, 0));
-  changed->recall_curve = curve;
-  changed->recall_curve_id = id;
-  ++changed->epoch;
-  GenericXLogFinish(state);
-  UnlockReleaseBuffer(buffer);
+// The curve has an owner of its own, so that the old one's pages are nobody's afterwards.
+void WriteCurve(Relation index, MetaPage* meta, Bytes encoded) {
+  meta->recall_curve_id = TakeIds(index, 1);
+  meta->recall_curve = WriteStream(index, meta->recall_curve_id, encoded);
+  PublishMeta(index, meta);
 }
 
 void StoreCurve(RecallRun* run) {
@@ -156,7 +134,7 @@ void StoreCurve(RecallRun* run) {
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                     errmsg("cannot store a recall curve of index \"%s\"", RelationGetRelationName(run->index)),
                     errdetail("No query has a neighbor: the table is empty, or distances are too large for real.")));
-  WriteCurve(run->index, *run->meta, **encoded);
+  WriteCurve(run->index, run->meta, **encoded);
   Drop(encoded);
 }
 

@@ -136,6 +136,8 @@ void DefineSettings() {
   DefineCustomStringVariable("ivfremote.test_fault", "Makes object stores misbehave.", nullptr,
                              &settings.test_fault, "", PGC_USERSET, GUC_NOT_IN_SAMPLE, CheckTestFault, nullptr,
                              nullptr);
+  DefineCustomStringVariable("ivfremote.test_point", "Fails, crashes or waits at a step of the protocol.", nullptr,
+                             &settings.test_point, "", PGC_USERSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("ivfremote.test_part_bytes", "Sets the size of the parts of new segments.", nullptr,
                           &settings.test_part_bytes, 0, 0, INT_MAX, PGC_USERSET, GUC_NOT_IN_SAMPLE | GUC_UNIT_BYTE,
                           nullptr, nullptr, nullptr);

@@ -21,6 +21,7 @@ struct Settings {
   int write_timeout_ms;         // 0: none
 #ifdef IVFREMOTE_TEST_FAULTS
   char* test_fault;
+  char* test_point;             // test_point.h
   int test_part_bytes;          // 0: the usual
   bool test_hypothetical;       // the planner must do without the metapage
   bool test_stream_routing;     // no routing is small enough to keep

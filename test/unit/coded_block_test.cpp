@@ -269,7 +269,7 @@ TEST(CodedSegment, WriterRoundTrip) {
       for (uint32_t list = 0; list < 4; ++list)
         for (uint32_t i = 0; i < sizes[list]; ++i) {
           rows.push_back(RandomRow(random, format));
-          ASSERT_OK(writer.Add(list, TidOf(static_cast<uint32_t>(rows.size())), rows.back().data()));
+          ASSERT_OK(writer.Add(list, list, TidOf(static_cast<uint32_t>(rows.size())), rows.back().data()));
         }
       ASSERT_OK(writer.Finish(writer.copies()));
       ByteVector bytes(writer.bytes());

@@ -98,7 +98,7 @@ class CodedSearch : public testing::Test {
     header.rotation_seed = kSeed;
     header.name.mint_xid = ++segments_;
     SegmentWriter writer(header, &routing);
-    for (const Row& row : rows_) ASSERT_OK(writer.Add(row.list, row.tid, Encode(row.values, row.list).data()));
+    for (const Row& row : rows_) ASSERT_OK(writer.Add(row.list, row.list, row.tid, Encode(row.values, row.list).data()));
     ASSERT_OK(writer.Finish(writer.copies()));
     directory_ = writer.directory();
     segment_ = SegmentEntry();

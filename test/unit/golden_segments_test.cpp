@@ -278,7 +278,7 @@ TEST_P(GoldenSegmentTest, IsSearched) {
 // If this fails, the format has changed: what is written now is not version 1.
 TEST_P(GoldenSegmentTest, IsWrittenTheSameToday) {
   SegmentWriter writer(header_, &routing_);
-  for (const Row& row : Rows()) ASSERT_OK(writer.Add(row.list, row.tid, row.bytes.data()));
+  for (const Row& row : Rows()) ASSERT_OK(writer.Add(row.list, row.list, row.tid, row.bytes.data()));
   ASSERT_OK(writer.Finish(kRows));
   EXPECT_EQ(Parts(writer.TakeOutput(), header_.part_bytes), parts_);
 }

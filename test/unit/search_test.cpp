@@ -76,7 +76,7 @@ class SearchTest : public testing::Test {
       for (uint32_t i = 0; i < sizes[list]; ++i, ++next) {
         // TIDs in no order.
         const Tid tid{static_cast<uint32_t>(Below(random_, 100000)), static_cast<uint16_t>(1 + Below(random_, 200))};
-        EXPECT_OK(writer.Add(list, tid, RowBytes(rows[next].data())));
+        EXPECT_OK(writer.Add(list, list, tid, RowBytes(rows[next].data())));
         segment.rows.push_back({tid, rows[next]});
       }
     EXPECT_OK(writer.Finish(writer.copies()));

@@ -55,7 +55,7 @@ class SegmentWriterTest : public testing::Test {
     for (uint32_t i = 0; i < count; ++i) {
       Row row{{static_cast<uint32_t>(random_()), static_cast<uint16_t>(1 + Below(random_, 0xffff))},
               UniformVector(random_, header_.dimensions)};
-      ASSERT_OK(writer_->Add(list, row.tid, RowBytes(row.values.data())));
+      ASSERT_OK(writer_->Add(list, list, row.tid, RowBytes(row.values.data())));
       written_[list].push_back(std::move(row));
       ASSERT_OK(Move());
     }
@@ -251,9 +251,9 @@ TEST_F(SegmentWriterTest, ItemsThatJustFitAPart) {
 TEST_F(SegmentWriterTest, ItemThatFitsNoPartIsAnError) {
   Start(100, 1, 1024);
   std::vector<float> row(100);
-  ASSERT_OK(writer_->Add(0, {1, 1}, RowBytes(row.data())));
-  ASSERT_OK(writer_->Add(0, {1, 2}, RowBytes(row.data())));
-  ASSERT_OK(writer_->Add(0, {1, 3}, RowBytes(row.data())));
+  ASSERT_OK(writer_->Add(0, 0, {1, 1}, RowBytes(row.data())));
+  ASSERT_OK(writer_->Add(0, 0, {1, 2}, RowBytes(row.data())));
+  ASSERT_OK(writer_->Add(0, 0, {1, 3}, RowBytes(row.data())));
   EXPECT_TRUE(Fails(writer_->Finish(writer_->copies()), StatusCode::kInternal, {"does not fit a part"}));
 }
 
@@ -264,7 +264,7 @@ TEST_F(SegmentWriterTest, TakeOutputDrains) {
   const std::vector<float> row(256);
   uint64_t taken = 0;
   for (uint32_t list = 0; list < 1000; ++list) {
-    for (uint16_t i = 1; i <= 10; ++i) ASSERT_OK(writer_->Add(list, {list, i}, RowBytes(row.data())));
+    for (uint16_t i = 1; i <= 10; ++i) ASSERT_OK(writer_->Add(list, list, {list, i}, RowBytes(row.data())));
     uint64_t bytes = 0;
     for (const auto& chunk : writer_->TakeOutput()) bytes += chunk.bytes.size();
     ASSERT_LT(bytes, 2 * (10 * 256 * sizeof(float) + 256)) << list;
@@ -283,7 +283,7 @@ TEST_F(SegmentWriterTest, RowsAreCountedOnce) {
   Start(4, 2, 0);
   const std::vector<float> row(4);
   for (uint32_t list : {0, 1})
-    for (uint16_t i = 1; i <= 5; ++i) ASSERT_OK(writer_->Add(list, {0, i}, RowBytes(row.data())));
+    for (uint16_t i = 1; i <= 5; ++i) ASSERT_OK(writer_->Add(list, list, {0, i}, RowBytes(row.data())));
   EXPECT_TRUE(Fails(writer_->Finish(11), StatusCode::kInternal));
   ASSERT_OK(writer_->Finish(5));
   const std::vector<SegmentWriter::Chunk> chunks = writer_->TakeOutput();
@@ -309,8 +309,8 @@ TEST_F(SegmentWriterTest, TakenNameIsAnError) {
     ASSERT_OK(Put(&store_, taken, "of another"));
     Start(4, 2, 1024);
     std::vector<float> row(4);
-    for (uint16_t i = 1; i <= 40; ++i) ASSERT_OK(writer_->Add(0, {0, i}, RowBytes(row.data())));
-    for (uint16_t i = 1; i <= 40; ++i) ASSERT_OK(writer_->Add(1, {1, i}, RowBytes(row.data())));
+    for (uint16_t i = 1; i <= 40; ++i) ASSERT_OK(writer_->Add(0, 0, {0, i}, RowBytes(row.data())));
+    for (uint16_t i = 1; i <= 40; ++i) ASSERT_OK(writer_->Add(1, 1, {1, i}, RowBytes(row.data())));
     EXPECT_TRUE(Fails(Finish(), StatusCode::kAlreadyExists, {taken})) << taken_part;
     EXPECT_EQ(store_.objects()[taken].size(), 10u) << "an object was overwritten";
   }
@@ -320,7 +320,7 @@ TEST_F(SegmentWriterTest, UploadMakesProgressPastItsDeadline) {
   Start(4, 5, 1024);
   std::vector<float> row(4);
   for (uint32_t list = 0; list < 5; ++list)
-    for (uint16_t i = 1; i <= 30; ++i) ASSERT_OK(writer_->Add(list, {list, i}, RowBytes(row.data())));
+    for (uint16_t i = 1; i <= 30; ++i) ASSERT_OK(writer_->Add(list, list, {list, i}, RowBytes(row.data())));
   ASSERT_OK(writer_->Finish(writer_->copies()));
   upload_->Add(writer_->TakeOutput());
   int steps = 1;
