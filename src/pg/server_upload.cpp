@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "pg/build.h"
+#include "pg/fencing.h"
 #include "pg/incarnation.h"
 #include "pg/server.h"
 #include "pg/settings.h"
@@ -148,6 +149,12 @@ Status StepProbe(Probe* probe, Clock::time_point deadline, bool* done) {
   return answered ? Status::Ok() : status;
 }
 
+bool RunOperation(void* argument, Operation* operation) {
+  auto* state = static_cast<ServerUpload*>(argument);
+  StepUntilDone(state, [operation](Clock::time_point deadline, bool* done) { return operation->Step(deadline, done); });
+  return true;
+}
+
 ServerUpload* OpenServer(Relation index, const char* server, bool keys_worked) {
   auto* state = static_cast<ServerUpload*>(palloc0(sizeof(ServerUpload)));
   state->index = index;
@@ -170,12 +177,15 @@ void CheckServerAnswers(Relation index, const char* server) {
   Drop(state->store);
 }
 
-ServerUpload* StartUpload(Relation index, const char* server, const SegmentName& name, uint64_t part_bytes,
-                          uint64_t expected_bytes) {
+ServerUpload* StartUpload(Relation index, const char* server, uint64_t part_bytes, uint64_t expected_bytes,
+                          SegmentName* name) {
   ServerUpload* state = OpenServer(index, server, true);
   state->expected_bytes = expected_bytes;
+  Uuid incarnation;
+  ClaimIncarnation({server, state->store->object, RunOperation, state}, &incarnation);
+  NameSegment(incarnation, name);
   state->upload = Hold<SegmentUpload>(CurrentMemoryContext, [&] {
-    return new SegmentUpload(state->store->object, name, part_bytes);
+    return new SegmentUpload(state->store->object, *name, part_bytes);
   });
   return state;
 }

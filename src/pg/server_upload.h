@@ -14,10 +14,11 @@ void CheckServerAnswers(Relation index, const char* server);
 
 struct ServerUpload;
 
-// Opens the server's store with the rights of the index's owner; CheckServerAnswers has been called. Held by the current memory context, whose end aborts what
-// is unfinished. `expected_bytes` is a guess.
-ServerUpload* StartUpload(Relation index, const char* server, const SegmentName& name, uint64_t part_bytes,
-                          uint64_t expected_bytes);
+// Opens the server's store with the rights of the index's owner; CheckServerAnswers has been called. Claims the incarnation (fencing.h)
+// and names the segment, of which `name` has the index. Held by the current memory context, whose end aborts what is
+// unfinished. `expected_bytes` is a guess.
+ServerUpload* StartUpload(Relation index, const char* server, uint64_t part_bytes, uint64_t expected_bytes,
+                          SegmentName* name);
 
 // Takes what `writer` has written, and waits until the store has room for more.
 void UploadOutput(ServerUpload* upload, SegmentWriter* writer);
