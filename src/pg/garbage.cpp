@@ -335,32 +335,32 @@ Datum ivfremote_gc(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(ivfremote_adopt);
 Datum ivfremote_adopt(PG_FUNCTION_ARGS) {
-  const char* text = text_to_cstring(PG_GETARG_TEXT_PP(1));
+  const char* id = text_to_cstring(PG_GETARG_TEXT_PP(1));
   auto* run = static_cast<Run*>(palloc0(sizeof(Run)));
   OpenPlace(run, NameStr(*PG_GETARG_NAME(0)));
   Uuid incarnation;
   bool valid = false;
   CallCore([&] {
-    const std::optional<Uuid> parsed = ParseIncarnation(text);
+    const std::optional<Uuid> parsed = ParseIncarnation(id);
     valid = parsed.has_value();
     if (valid) incarnation = *parsed;
     return Status::Ok();
   });
   if (!valid)
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid incarnation \"%s\"", text),
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid incarnation \"%s\"", id),
                     errhint("It is the first part of an object's key: 32 hexadecimal digits.")));
   run->work = Hold<Work>(CurrentMemoryContext, [] { return new Work(); });
   // Its own is claimed, too: what is adopted is bound to it.
   ClaimIncarnation(run->claimant, &run->own);
   if (incarnation == run->own)
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("incarnation %s is this cluster's own", text)));
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("incarnation %s is this cluster's own", id)));
   Work* work = run->work->object;
   Operate(run, [&] {
     return run->store->object->List(FormatIncarnation(incarnation) + "/", "", 1, &work->page, &work->operation);
   });
   if (work->page.empty())
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-                    errmsg("server \"%s\" has no objects of incarnation %s", run->server, text)));
+                    errmsg("server \"%s\" has no objects of incarnation %s", run->server, id)));
   char* before = AdoptIncarnation(run->claimant, run->own, incarnation);
   Drop(run->work);
   Drop(run->store);
