@@ -158,6 +158,8 @@ void WriteTidMapPage(TidMapWriter* writer) {
   TreeWriterAddLeaf(&writer->tree, PageKind::kTidMap, first_block, entries, {writer->page, kPayloadBytes});
 }
 
+}  // namespace
+
 StreamRef WriteTidMap(const Build* build, Tuplesortstate* tids) {
   TidMapWriter writer;
   writer.builder = Hold<TidMapBuilder>(build->context, [] { return new TidMapBuilder(); });
@@ -182,8 +184,6 @@ StreamRef WriteTidMap(const Build* build, Tuplesortstate* tids) {
   pfree(writer.page);
   return TreeWriterFinish(&writer.tree, writer.tree.leaves);
 }
-
-}  // namespace
 
 int SortKilobytes(int participants) { return maintenance_work_mem / 2 / participants; }
 

@@ -27,6 +27,9 @@ int SortKilobytes(int participants);
 // The coordinates are null where one process does it all.
 RowSorts StartSorts(int kilobytes, SortCoordinate rows, SortCoordinate tids);
 
+// Writes the tid map of build->segment_id from sorted TIDs; returns it.
+StreamRef WriteTidMap(const Build* build, Tuplesortstate* tids);
+
 struct Participant {
   Build* build;
   Held<Assigner>* assigner;
