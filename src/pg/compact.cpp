@@ -20,8 +20,7 @@ struct Compaction {
   uint64_t live_rows;  // of all inputs, each once
 
   RowSorts sorts;
-  TupleTableSlot* slot;
-  bytea* row;  // being put into the sort
+  std::byte* row;  // being put into the sort
 };
 
 const SegmentEntry& InputOf(const Compaction* compaction, uint32_t i) {
@@ -33,21 +32,7 @@ void CountTid(void* argument, Tid) { ++*static_cast<uint64_t*>(argument); }
 // --------------------------------------------------------------------------------------------------------------------
 // Live rows -> sorts
 
-void PutTid(void* argument, Tid tid) {
-  tuplesort_putdatum(static_cast<Compaction*>(argument)->sorts.tids, Int64GetDatum(PackTid(tid)), false);
-}
-
-void PutRow(Compaction* compaction, uint32_t list, uint32_t centroid, Tid tid) {
-  TupleTableSlot* slot = compaction->slot;
-  ExecClearTuple(slot);
-  slot->tts_values[0] = Int32GetDatum(static_cast<int32>(list));
-  slot->tts_values[1] = Int32GetDatum(static_cast<int32>(centroid));
-  slot->tts_values[2] = Int64GetDatum(PackTid(tid));
-  slot->tts_values[3] = PointerGetDatum(compaction->row);
-  std::fill_n(slot->tts_isnull, slot->tts_tupleDescriptor->natts, false);
-  ExecStoreVirtualTuple(slot);
-  tuplesort_puttupleslot(compaction->sorts.rows, slot);
-}
+void PutTid(void* argument, Tid tid) { PutSortTid(&static_cast<Compaction*>(argument)->sorts, tid); }
 
 // Puts the block's live rows into the sort; returns how many.
 uint64_t PutBlock(Compaction* compaction, const SegmentBlocks* blocks, TreeReader* tid_map) {
@@ -59,10 +44,10 @@ uint64_t PutBlock(Compaction* compaction, const SegmentBlocks* blocks, TreeReade
     const Tid tid = block.tid(i);
     if (!TidMapHas(tid_map, tid)) continue;
     CallCore([&] {
-      block.TakeRow(build->format, i, reinterpret_cast<std::byte*>(VARDATA(compaction->row)));
+      block.TakeRow(build->format, i, compaction->row);
       return Status::Ok();
     });
-    PutRow(compaction, entry.list, entry.centroid, tid);
+    PutSortRow(&compaction->sorts, entry.list, entry.centroid, tid, compaction->row, build->format.RowBytes());
     ++put;
   }
   return put;
@@ -95,32 +80,17 @@ bool PutSegment(Compaction* compaction, const SegmentEntry& segment) {
 // --------------------------------------------------------------------------------------------------------------------
 // Sorts -> a segment
 
-void StartRows(Compaction* compaction) {
-  const size_t row_bytes = compaction->build->format.RowBytes();
-  compaction->sorts = StartSorts(SortKilobytes(1), nullptr, nullptr);
-  compaction->slot = MakeSingleTupleTableSlot(compaction->sorts.descriptor, &TTSOpsVirtual);
-  compaction->row = static_cast<bytea*>(palloc(VARHDRSZ + row_bytes));
-  SET_VARSIZE(compaction->row, VARHDRSZ + row_bytes);
-}
-
-void EndRows(Compaction* compaction) {
-  ExecDropSingleTupleTableSlot(compaction->slot);
-  tuplesort_end(compaction->sorts.rows);
-  tuplesort_end(compaction->sorts.tids);
-}
-
 // False if the store has failed.
 bool WriteOutput(Compaction* compaction) {
   Build* build = compaction->build;
   build->indexed_rows = static_cast<double>(compaction->live_rows);
   for (uint32_t i = 0; i < compaction->input_count; ++i)
     build->spill |= (InputOf(compaction, i).flags & SegmentEntry::kSpilled) != 0;
-  tuplesort_performsort(compaction->sorts.rows);
-  WriteSegment(build, {compaction->sorts.descriptor, compaction->sorts.rows, nullptr});
-  TestPoint("compact.uploaded");
-  tuplesort_performsort(compaction->sorts.tids);
-  build->segment.tid_map = WriteTidMap(build, compaction->sorts.tids);
+  AssignedRows rows = FinishSorts(build, &compaction->sorts);
   TestPoint("compact.pages");
+  WriteSegment(build, rows);
+  EndAssignedRows(&rows);
+  TestPoint("compact.uploaded");
   return true;
 }
 
@@ -151,22 +121,21 @@ void TakeBytes(Maintenance* maintenance, const SegmentEntry& segment) {
 }
 
 // False if the store has failed.
-bool MergeRows(Compaction* compaction) {
+bool Merge(Compaction* compaction) {
+  Maintenance* maintenance = compaction->maintenance;
+  compaction->build = NewSegmentBuild(maintenance);
+  compaction->sorts = StartSorts(SortKilobytes(1), nullptr, nullptr);
+  compaction->row = static_cast<std::byte*>(palloc(compaction->build->format.RowBytes()));
   for (uint32_t i = 0; i < compaction->input_count; ++i) {
-    if (!PutSegment(compaction, InputOf(compaction, i))) return false;
-    TakeBytes(compaction->maintenance, InputOf(compaction, i));
+    if (!PutSegment(compaction, InputOf(compaction, i))) {
+      DropSorts(&compaction->sorts);
+      return false;
+    }
+    TakeBytes(maintenance, InputOf(compaction, i));
   }
   if (!WriteOutput(compaction)) return false;
-  TakeBytes(compaction->maintenance, compaction->build->segment);
+  TakeBytes(maintenance, compaction->build->segment);
   return true;
-}
-
-bool Merge(Compaction* compaction) {
-  compaction->build = NewSegmentBuild(compaction->maintenance);
-  StartRows(compaction);
-  const bool merged = MergeRows(compaction);
-  EndRows(compaction);
-  return merged;
 }
 
 }  // namespace

@@ -33,6 +33,11 @@ void RunStep(Oid oid, void (*step)(Maintenance* maintenance)) {
   CloseIndexAndTable(opened, NoLock);
 }
 
+void Flush(Maintenance* maintenance) {
+  uint64_t rows;
+  FlushPending(maintenance, &rows);
+}
+
 void CompactAll(Maintenance* maintenance) {
   uint32_t inputs[MetaPage::kMaxSegments];
   const uint32_t count = maintenance->meta->segment_count;
@@ -59,7 +64,10 @@ Datum ivfremote_compact(PG_FUNCTION_ARGS) {
   // Before the first commit: so errors of the caller's are errors at once.
   CloseIndexAndTable(OpenIndexForMaintenance(oid, ShareUpdateExclusiveLock), NoLock);
   SPI_connect_ext(SPI_OPT_NONATOMIC);
+  RunStep(oid, Flush);
   RunStep(oid, CompactAll);
+  // Also after an earlier call that did not get so far.
+  RunStep(oid, SweepPages);
   SPI_finish();
   return Datum{0};
 }
