@@ -233,6 +233,13 @@ void StartCoding(Build* build) {
   });
 }
 
+void DropSorts(RowSorts* sorts) {
+  ExecDropSingleTupleTableSlot(sorts->slot);
+  MemoryContextDelete(sorts->row_context);
+  tuplesort_end(sorts->tids);
+  tuplesort_end(sorts->rows);
+}
+
 void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid>* tids) {
   const Routing* routing = build->routing->object;
   CalibrationOptions options;
