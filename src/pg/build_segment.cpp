@@ -24,13 +24,14 @@ void Calibrate(Build* build) {
 
 }  // namespace
 
-void BuildSegment(Build* build) {
+bool BuildSegment(Build* build) {
   StartBuildPhase(BuildPhase::kAssigning);
   ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(build->estimated_rows));
   AssignedRows rows = AssignRows(build);
-  if (build->calibration != nullptr) Calibrate(build);
-  WriteSegment(build, rows);
+  Calibrate(build);
+  const bool written = WriteSegment(build, rows);
   EndAssignedRows(&rows);
+  return written;
 }
 
 }  // namespace ivfremote
