@@ -1,5 +1,6 @@
-// amvacuumcleanup: statistics only.
+// amvacuumcleanup.
 #include "pg/access_method.h"
+#include "pg/maintenance.h"
 #include "pg/pending.h"
 
 namespace ivfremote {
@@ -17,6 +18,12 @@ IndexBulkDeleteResult* AmVacuumCleanup(IndexVacuumInfo* info, IndexBulkDeleteRes
     stats->num_index_tuples = static_cast<double>(rows);
     stats->estimated_count = true;
   }
+  Maintenance* maintenance = StartMaintenance(info->index, true);
+  SweepPages(maintenance);
+  stats->pages_newly_deleted += maintenance->pages_newly_deleted;
+  stats->pages_deleted = maintenance->pages_deleted;
+  stats->pages_free = maintenance->pages_free;
+  EndMaintenance(maintenance);
   stats->num_pages = RelationGetNumberOfBlocks(info->index);
   return stats;
 }
