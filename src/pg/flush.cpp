@@ -196,7 +196,7 @@ Datum ivfremote_flush(PG_FUNCTION_ARGS) {
   Maintenance* maintenance = StartMaintenance(opened.index, false);
   uint64_t rows;
   FlushPending(maintenance, &rows);
-  if (maintenance->published) SweepPages(maintenance);
+  SweepPages(maintenance);
   EndMaintenance(maintenance);
   // As VACUUM's, the locks are kept to the end of the transaction.
   CloseIndexAndTable(opened, NoLock);
@@ -204,8 +204,3 @@ Datum ivfremote_flush(PG_FUNCTION_ARGS) {
 }
 
 }  // extern "C"
-
-namespace ivfremote {
-// Until there is a sweep.
-void SweepPages(Maintenance*) {}
-}  // namespace ivfremote
