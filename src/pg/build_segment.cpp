@@ -9,11 +9,12 @@ namespace {
 constexpr std::chrono::milliseconds kStep{100};
 
 void Calibrate(Build* build) {
+  StartBuildPhase(BuildPhase::kCalibrating);
   // Tuples are the sample rows that are queries here.
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>((*build->calibration)->query_count()));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>((*build->calibration)->query_count()));
   for (bool done = false; !done;) {
     CallCore([&] { return (*build->calibration)->Step(Clock::now() + kStep, &done); });
-    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>((*build->calibration)->queries_done()));
+    ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>((*build->calibration)->queries_done()));
     CHECK_FOR_INTERRUPTS();
   }
   build->curve =
@@ -23,14 +24,14 @@ void Calibrate(Build* build) {
 
 }  // namespace
 
-void BuildSegment(Build* build) {
+bool BuildSegment(Build* build) {
   StartBuildPhase(BuildPhase::kAssigning);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(build->estimated_rows));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(build->estimated_rows));
   AssignedRows rows = AssignRows(build);
-  StartBuildPhase(BuildPhase::kCalibrating);
   Calibrate(build);
-  WriteSegment(build, rows);
+  const bool written = WriteSegment(build, rows);
   EndAssignedRows(&rows);
+  return written;
 }
 
 }  // namespace ivfremote

@@ -37,7 +37,7 @@ uint64_t ExpectedBytes(const Build* build) {
   return static_cast<uint64_t>(ExpectedRows(build) * row_bytes + (*build->routing)->list_count() * list_bytes);
 }
 
-void StartServerUpload(Writing* state) {
+bool StartServerUpload(Writing* state) {
   SegmentEntry* segment = &state->build->segment;
   segment->place = SegmentPlace::kObject;
   segment->part_bytes = kDefaultPartBytes;
@@ -46,9 +46,11 @@ void StartServerUpload(Writing* state) {
     segment->part_bytes = static_cast<uint64_t>(settings.test_part_bytes) & ~(kBlockAlignment - 1);
 #endif
   state->upload = StartUpload(state->build->index, state->build->server, segment->part_bytes, state->expected_bytes,
-                              &segment->name);
+                              state->build->limit, &segment->name);
+  return state->upload != nullptr;
 }
 
+// Null if the limit of the store ends it.
 Writing* StartWriting(Build* build) {
   auto* state = static_cast<Writing*>(palloc0(sizeof(Writing)));
   state->build = build;
@@ -56,7 +58,7 @@ Writing* StartWriting(Build* build) {
   SegmentEntry* segment = &build->segment;
   SegmentHeader header;
   if (build->server[0] != '\0') {
-    StartServerUpload(state);
+    if (!StartServerUpload(state)) return nullptr;
   } else {
     segment->place = SegmentPlace::kPages;
     StreamWriterInit(&state->pages, build->index, build->segment_id);
@@ -90,18 +92,20 @@ void DrainToPages(Writing* state) {
   ReportBytesWritten(state->pages.bytes, state->expected_bytes);
 }
 
-void DrainOutput(Writing* state) {
-  if (ToServer(state))
-    UploadOutput(state->upload, state->writer->object);
-  else
+bool DrainOutput(Writing* state) {
+  if (!ToServer(state))
     DrainToPages(state);
+  else if (!UploadOutput(state->upload, state->writer->object))
+    return false;
   state->drained = (*state->writer)->bytes();
+  return true;
 }
 
-void WriteRows(Writing* state, const AssignedRows& rows) {
+bool WriteRows(Writing* state, const AssignedRows& rows) {
   TupleTableSlot* slot = MakeSingleTupleTableSlot(rows.descriptor, &TTSOpsMinimalTuple);
   int64 written = 0;
-  while (tuplesort_gettupleslot(rows.sort, true, false, slot, nullptr)) {
+  bool stored = true;
+  while (stored && tuplesort_gettupleslot(rows.sort, true, false, slot, nullptr)) {
     CHECK_FOR_INTERRUPTS();
     bool isnull;
     const auto list = static_cast<uint32_t>(DatumGetInt32(slot_getattr(slot, 1, &isnull)));
@@ -111,25 +115,26 @@ void WriteRows(Writing* state, const AssignedRows& rows) {
     const auto* row = reinterpret_cast<const std::byte*>(VARDATA_ANY(bytes));
     CallCore([&] { return (*state->writer)->Add(list, centroid, tid, row); });
     if (++written % kDrainRows == 0 || (*state->writer)->bytes() - state->drained >= kDrainBytes) {
-      DrainOutput(state);
-      pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, written);
+      stored = DrainOutput(state);
+      ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, written);
     }
   }
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, written);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, written);
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, written);
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, written);
   ExecDropSingleTupleTableSlot(slot);
+  return stored;
 }
 
-void FinishWriting(Writing* state) {
+bool FinishWriting(Writing* state) {
   Build* build = state->build;
   SegmentEntry* segment = &build->segment;
   CallCore([&] { return (*state->writer)->Finish(static_cast<uint64_t>(build->indexed_rows)); });
   segment->bytes = state->expected_bytes = (*state->writer)->bytes();
-  DrainOutput(state);
-  if (ToServer(state))
-    FinishUpload(state->upload, segment->bytes);
-  else
+  if (!DrainOutput(state)) return false;
+  if (!ToServer(state))
     segment->data = StreamWriterFinish(&state->pages);
+  else if (!FinishUpload(state->upload, segment->bytes))
+    return false;
   segment->id = build->segment_id;
   segment->rows = static_cast<uint64_t>(build->indexed_rows);
   if (build->spill) segment->flags |= SegmentEntry::kSpilled;
@@ -140,16 +145,17 @@ void FinishWriting(Writing* state) {
   segment->directory = WriteStream(build->index, build->segment_id, **directory);
   Drop(directory);
   Drop(state->writer);
+  return true;
 }
 
 }  // namespace
 
-void WriteSegment(Build* build, const AssignedRows& rows) {
+bool WriteSegment(Build* build, const AssignedRows& rows) {
   StartBuildPhase(BuildPhase::kWriting);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(ExpectedRows(build)));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(ExpectedRows(build)));
   Writing* writing = StartWriting(build);
-  WriteRows(writing, rows);
-  FinishWriting(writing);
+  if (writing == nullptr) return false;
+  return WriteRows(writing, rows) && FinishWriting(writing);
 }
 
 }  // namespace ivfremote

@@ -188,12 +188,12 @@ void AddUnordered(IndexSearch* search, Tid tid) {
 
 // Adds the rows of one pending page and returns the next page of its chain.
 BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generation, BlockNumber block,
-                           uint32_t number, const PendingLayout& layout, const ProbedLists* lists,
+                           uint32_t* position, const PendingLayout& layout, const ProbedLists* lists,
                            std::byte* wide_row) {
   LookAtWave(search);
   PageCopy page;
   CopyPage(search->index, block, PageKind::kPending, generation.id, &page);
-  CheckPendingRows(search->index, block, layout, page.special, number);
+  CheckPendingRows(search->index, block, layout, page.special, position);
   for (uint32_t i = 0; i < page.special.used; ++i) {
     const std::byte* at = page.payload + layout.RowOffset(i);
     PendingRow row;
@@ -216,7 +216,11 @@ BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generat
       if (reader.inner != nullptr) pfree(reader.inner);
       code = wide_row;
     }
-    CallCore([&] { return (*search->search)->AddPending(tid, row.list, code); });
+    CallCore([&] {
+      if (generation.code_kind != CodeKind::kFloat32) return (*search->search)->AddPending(tid, row.list, code);
+      (*search->search)->AddPendingFloats(tid, code);
+      return Status::Ok();
+    });
   }
   return page.special.next;
 }
@@ -225,6 +229,8 @@ BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generat
 void AddPendingRows(IndexSearch* search, const PendingGeneration& generation, const ProbedLists* lists) {
   const MetaPage& meta = *search->meta;
   if (generation.id == 0) return;
+  // Its rows were not given lists.
+  if (generation.list_count == 0 && Restricts(lists)) lists = nullptr;
   const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation), generation.row_bytes);
   std::byte* wide_row = layout.wide ? static_cast<std::byte*>(palloc(layout.code_bytes)) : nullptr;
   uint32_t last_group = UINT32_MAX;
@@ -234,8 +240,8 @@ void AddPendingRows(IndexSearch* search, const PendingGeneration& generation, co
     if (group == last_group) continue;
     last_group = group;
     BlockNumber block = PendingChainHead(search->index, generation, group);
-    for (uint32_t number = 0; block != kNoBlock; ++number)
-      block = AddPendingPage(search, generation, block, number, layout, lists, wide_row);
+    for (uint32_t position = 0; block != kNoBlock;)
+      block = AddPendingPage(search, generation, block, &position, layout, lists, wide_row);
   }
 }
 
