@@ -9,6 +9,10 @@
 #include "pg/test_point.h"
 #include "pg/tid_map.h"
 
+extern "C" {
+#include "utils/snapmgr.h"
+}
+
 namespace ivfremote {
 namespace {
 
@@ -86,6 +90,7 @@ bool WriteOutput(Compaction* compaction) {
   build->indexed_rows = static_cast<double>(compaction->live_rows);
   for (uint32_t i = 0; i < compaction->input_count; ++i)
     build->spill |= (InputOf(compaction, i).flags & SegmentEntry::kSpilled) != 0;
+  InvalidateCatalogSnapshot();
   AssignedRows rows = FinishSorts(build, &compaction->sorts);
   TestPoint("compact.pages");
   WriteSegment(build, rows);

@@ -7,6 +7,10 @@
 #include "pg/read_error.h"
 #include "pg/server.h"
 
+extern "C" {
+#include "utils/snapmgr.h"
+}
+
 namespace ivfremote {
 namespace {
 
@@ -108,6 +112,8 @@ bool NextBlock(SegmentBlocks* blocks) {
   SegmentReader& reader = **blocks->reader;
   for (;;) {
     CHECK_FOR_INTERRUPTS();
+    // Of whatever has been looked up: hours of work must not hold back VACUUM.
+    InvalidateCatalogSnapshot();
     bool found = false;
     const CoreError error = RunCore([&] { return reader.NextBlock(&found); });
     if (error.sqlstate != 0) {
