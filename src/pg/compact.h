@@ -1,9 +1,32 @@
 // Compaction: live rows of some segments become one. maintenance.h has CompactSegments.
 #pragma once
 
+#include "pg/build_assign.h"
 #include "pg/maintenance.h"
 
 namespace ivfremote {
+
+struct KeptRows;
+struct ListWork;
+struct RowBatch;
+
+// One compaction under way, in a memory context of its own.
+struct Compaction {
+  Maintenance* maintenance;
+  Build* build;  // null until there are rows to write
+  const uint32_t* inputs;  // numbers in the segment table, ascending
+  uint32_t input_count;
+  uint64_t input_rows[MetaPage::kMaxSegments];  // alive, of each input
+  uint64_t rows;                                // of all of them
+
+  RowSorts sorts;
+  RowBatch* batch;
+  Held<KeptRows>* kept;
+  ListWork* work;  // null: rows stay in their lists, and the curve stays
+
+  const SegmentEntry& input(uint32_t i) const { return maintenance->meta->segments[inputs[i]]; }
+  bool of_all() const { return input_count == maintenance->meta->segment_count; }
+};
 
 uint64_t CountLiveRows(Relation index, const SegmentEntry& segment);
 inline bool HasDeadRows(Relation index, const SegmentEntry& segment) {
