@@ -9,6 +9,7 @@ namespace {
 constexpr std::chrono::milliseconds kStep{100};
 
 void Calibrate(Build* build) {
+  StartBuildPhase(BuildPhase::kCalibrating);
   // Tuples are the sample rows that are queries here.
   ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>((*build->calibration)->query_count()));
   for (bool done = false; !done;) {
@@ -27,8 +28,7 @@ void BuildSegment(Build* build) {
   StartBuildPhase(BuildPhase::kAssigning);
   ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(build->estimated_rows));
   AssignedRows rows = AssignRows(build);
-  StartBuildPhase(BuildPhase::kCalibrating);
-  Calibrate(build);
+  if (build->calibration != nullptr) Calibrate(build);
   WriteSegment(build, rows);
   EndAssignedRows(&rows);
 }

@@ -1,9 +1,13 @@
 // Flush: pending rows -> a segment. docs/architecture.md "Concurrency", steps 5 and 6. And ivfremote_flush(index).
+#include <algorithm>
+#include <cstring>
+
 #include "pg/build_assign.h"
 #include "pg/maintenance.h"
 #include "pg/open_index.h"
 #include "pg/pending.h"
 #include "pg/pending_reader.h"
+#include "pg/server_upload.h"
 #include "pg/test_point.h"
 
 namespace ivfremote {
@@ -22,43 +26,112 @@ void Seal(Maintenance* maintenance) {
   TestPoint("seal.published");
 }
 
-// Puts the sealed rows, which are coded, into sorts.
-RowSorts SortCodedRows(Maintenance* maintenance, Build* build) {
+bool IsRaw(const PendingGeneration& generation) { return generation.list_count == 0; }
+
+AssignedRows SortCodedRows(const MetaPage& meta, Build* build) {
   RowSorts sorts = StartSorts(SortKilobytes(1), nullptr, nullptr);
-  PendingReader* reader = StartPendingReader(maintenance->index, *maintenance->meta, maintenance->meta->sealed);
+  PendingReader* reader = StartPendingReader(build->index, meta, meta.sealed);
   PendingRow row;
   while (NextPendingRow(reader, &row)) {
-    PutSortRow(&sorts, row.list, row.centroid, {row.tid_block, row.tid_offset}, PendingRowCode(reader),
-               reader->layout.code_bytes);
-    PutSortTid(&sorts, {row.tid_block, row.tid_offset});
+    const Tid tid{row.tid_block, row.tid_offset};
+    PutSortRow(&sorts, row.list, row.centroid, tid, PendingRowCode(reader), reader->layout.code_bytes);
+    PutSortTid(&sorts, tid);
     ++build->indexed_rows;
   }
   EndPendingReader(reader);
-  return sorts;
+  return FinishSorts(build, &sorts);
 }
 
-// Makes the sealed generation a segment, or nothing if none of its rows is alive.
+// Of floats, which an index trained since has not given lists yet.
+AssignedRows SortRawRows(const MetaPage& meta, Build* build) {
+  build->pending = &meta;
+  build->spill = GetIndexOptions(build->index)->spill;
+  StartCoding(build);
+  return AssignRows(build);
+}
+
+void PublishWithoutSealed(Maintenance* maintenance) {
+  maintenance->meta->sealed = PendingGeneration();
+  PublishMeta(maintenance->index, maintenance->meta);
+  maintenance->published = true;
+}
+
+// Makes the sealed generation of a trained index a segment, or nothing if none of its rows is alive.
 void FlushSealed(Maintenance* maintenance, uint64_t* rows) {
   MetaPage* meta = maintenance->meta;
+  if (CountPendingRows(maintenance->index, meta->sealed) == 0) {
+    PublishWithoutSealed(maintenance);
+    return;
+  }
   Build* build = NewSegmentBuild(maintenance);
   MemoryContext old = MemoryContextSwitchTo(build->context);
-  RowSorts sorts = SortCodedRows(maintenance, build);
-  AssignedRows assigned = FinishSorts(build, &sorts);
-  const bool any = build->indexed_rows > 0;
-  if (any) {
+  AssignedRows assigned = IsRaw(meta->sealed) ? SortRawRows(*meta, build) : SortCodedRows(*meta, build);
+  if (build->indexed_rows > 0) {
     WriteSegment(build, assigned);
     meta->segments[meta->segment_count++] = build->segment;
     TestPoint("flush.uploaded");
   }
   EndAssignedRows(&assigned);
   TestPoint("flush.pages");
-  meta->sealed = PendingGeneration();
-  PublishMeta(maintenance->index, meta);
-  maintenance->published = true;
+  PublishWithoutSealed(maintenance);
   *rows += static_cast<uint64_t>(build->indexed_rows);
   MemoryContextSwitchTo(old);
   MemoryContextDelete(build->context);
   TestPoint("flush.published");
+}
+
+// Trains the index on its pending rows, and makes the sealed ones its first segment. What has been inserted meanwhile is then
+// sealed.
+void TrainOnSealed(Maintenance* maintenance, uint64_t pending_rows, uint64_t* rows) {
+  MetaPage* meta = maintenance->meta;
+  Build* build = NewSegmentBuild(maintenance);
+  MemoryContext old = MemoryContextSwitchTo(build->context);
+  build->pending = meta;
+  build->spill = GetIndexOptions(build->index)->spill;
+  build->dimensions = meta->dimensions;
+  build->requested_lists = static_cast<int>(meta->requested_lists);
+  build->estimated_rows = static_cast<double>(pending_rows);
+  build->routing_id = TakeIds(build->index, 2);
+  const uint64_t generation = build->routing_id + 1;
+  ChooseLists(build);
+  auto* after = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
+  std::memcpy(static_cast<void*>(after), meta, sizeof *meta);
+  TrainAndBuild(build, after);
+  TestPoint("flush.uploaded");
+  after->sealed = meta->current;
+  after->current = CreateGeneration(build->index, generation, after->list_count);
+  after->current.code_kind = after->code_kind;
+  TestPoint("flush.pages");
+  PublishMeta(build->index, after);
+  std::memcpy(static_cast<void*>(meta), after, sizeof *after);
+  maintenance->published = true;
+  *rows += static_cast<uint64_t>(build->indexed_rows);
+  MemoryContextSwitchTo(old);
+  MemoryContextDelete(build->context);
+  TestPoint("train.published");
+}
+
+// False: there are too few rows.
+bool Train(Maintenance* maintenance, uint64_t* rows) {
+  Relation index = maintenance->index;
+  const MetaPage& meta = *maintenance->meta;
+  const uint64_t sealed = CountLivePendingRows(index, meta, meta.sealed);
+  const uint64_t alive = sealed + CountLivePendingRows(index, meta, meta.current);
+  const double threshold = FlushThreshold(index, static_cast<double>(alive));
+  if (alive == 0 || static_cast<double>(alive) < threshold) {
+    if (!maintenance->in_vacuum)
+      ereport(NOTICE, (errmsg("index \"%s\" is not flushed before it has %.0f rows", RelationGetRelationName(index),
+                              std::max(threshold, 1.0)),
+                       errdetail("It has %llu, and is trained by its first flush. Until then every search looks at all rows.",
+                                 static_cast<unsigned long long>(alive)),
+                       errhint("Use ALTER INDEX ... SET (flush_threshold = ...) to train it on fewer.")));
+    return false;
+  }
+  if (maintenance->server[0] != '\0') CheckServerAnswers(index, maintenance->server);
+  if (meta.sealed.id != 0 && sealed == 0) PublishWithoutSealed(maintenance);
+  if (meta.sealed.id == 0) Seal(maintenance);
+  TrainOnSealed(maintenance, alive, rows);
+  return true;
 }
 
 bool HasRoom(Maintenance* maintenance) {
@@ -76,13 +149,14 @@ bool HasRoom(Maintenance* maintenance) {
 bool FlushPending(Maintenance* maintenance, uint64_t* rows) {
   *rows = 0;
   const MetaPage* meta = maintenance->meta;
-  if (!meta->trained()) return true;
-  // An earlier flush may have failed after it had sealed.
+  const bool training = !meta->trained();
+  if (training && !Train(maintenance, rows)) return true;
+  // What was inserted during training; or an earlier flush failed after it had sealed.
   if (meta->sealed.id != 0) {
     if (!HasRoom(maintenance)) return true;
     FlushSealed(maintenance, rows);
   }
-  if (CountPendingRows(maintenance->index, meta->current) == 0 || !HasRoom(maintenance)) return true;
+  if (training || CountPendingRows(maintenance->index, meta->current) == 0 || !HasRoom(maintenance)) return true;
   Seal(maintenance);
   FlushSealed(maintenance, rows);
   return true;
