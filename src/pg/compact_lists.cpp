@@ -138,7 +138,7 @@ void StartCalibrating(Compaction* compaction) {
     options.format = build->format;
     options.rotation_seed = build->rotation_seed;
     options.epsilon = DefaultEpsilon(build->format.bits);
-    if (build->format.coded() && (*old)->queries > 0) options.bound_loss = (*old)->bound_loss;
+    options.bound_loss = (*old)->bound_loss;
     build->calibration = Hold<Calibration>(build->context, [&] {
       const size_t d = build->dimensions;
       std::vector<float> queries(kept.values.size());
@@ -165,7 +165,14 @@ bool StartListWork(Compaction* compaction) {
   });
   if (!SplitLists(compaction)) return false;
   StartCalibrating(compaction);
-  if (work->splitter == nullptr && !work->calibrates) compaction->work = nullptr;
+  if (work->splitter == nullptr && !work->calibrates) {
+    compaction->work = nullptr;
+    return true;
+  }
+  CallCore([&] {
+    work->batch_rows = Assigner(build->routing->object).batch_rows();
+    return Status::Ok();
+  });
   return true;
 }
 

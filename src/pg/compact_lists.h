@@ -30,6 +30,7 @@ struct ListWork {
   Held<ListSplitter>* splitter;  // null: lists stay
   Held<Assigner>* assigner;      // where lists are split
   bool calibrates;
+  size_t batch_rows;  // at most, of a batch
 };
 
 // Splits lists, if there are any to be split, in compaction->build->routing; starts a calibration with the rows kept, if they
