@@ -178,6 +178,13 @@ CREATE FUNCTION ivfremote_last_scan_requests(
 COMMENT ON FUNCTION ivfremote_last_scan_requests() IS
     'one row for each range read of the same scans, in the order they ended; times in milliseconds since the start of the scan';
 
+CREATE FUNCTION ivfremote_verify(
+    index regclass, heapallindexed bool DEFAULT false,
+    OUT part text, OUT problem text, OUT block int8, OUT object text, OUT tid tid)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000;
+COMMENT ON FUNCTION ivfremote_verify(regclass, bool) IS
+    'one row for each thing that is wrong with an ivfremote index, none if all is well: reads its pages and all of its segments, from the store too; with heapallindexed also compares it with the table; block is a page of the index, tid a row of the table; owner of the table';
+
 -- Recall
 
 CREATE FUNCTION ivfremote_recall(
