@@ -202,6 +202,13 @@ CREATE FUNCTION ivfremote_recall_curve(
 COMMENT ON FUNCTION ivfremote_recall_curve(regclass) IS
     'what an ivfremote index knows of itself: lists, rows and bytes that searches for k neighbors need on average for a recall, found with rows of the table or with queries of ivfremote_recall; owner of the table, or pg_monitor';
 
+-- Maintenance
+
+CREATE FUNCTION ivfremote_flush(index regclass) RETURNS int8
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ivfremote_flush(regclass) IS
+    'writes the pending rows of an ivfremote index to a new segment, as VACUUM does once they are flush_threshold, and returns how many; stays if the transaction is rolled back; owner of the table';
+
 -- Servers, for those who run them
 
 CREATE FUNCTION ivfremote_check_server(server name, OUT "check" text, OUT ok bool, OUT detail text, OUT hint text)

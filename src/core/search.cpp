@@ -181,13 +181,12 @@ void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segme
 }
 
 Status Search::AddPending(Tid tid, uint32_t list, const std::byte* row) {
-  ++statistics_.rows_scored;
-  ++statistics_.pending_rows_scored;
   if (exact()) {
-    std::memcpy(aligned_row_.data(), row, aligned_row_.size() * sizeof(float));
-    AddExact(Ordered(scorer_.Distance(aligned_row_.data())), tid, Candidate::kPending);
+    AddPendingFloats(tid, row);
     return Status::Ok();
   }
+  ++statistics_.rows_scored;
+  ++statistics_.pending_rows_scored;
   const uint32_t position = lists_.Find(list);
   if (position == lists_.count) return Status::Internal("a pending row's list is not probed");
   PendingRows& rows = pending_[position];
@@ -195,6 +194,13 @@ Status Search::AddPending(Tid tid, uint32_t list, const std::byte* row) {
   rows.tids.resize(rows.tids.size() + kTidBytes);
   StoreTid(rows.tids.data() + rows.tids.size() - kTidBytes, tid);
   return Status::Ok();
+}
+
+void Search::AddPendingFloats(Tid tid, const std::byte* row) {
+  ++statistics_.rows_scored;
+  ++statistics_.pending_rows_scored;
+  std::memcpy(aligned_row_.data(), row, aligned_row_.size() * sizeof(float));
+  AddExact(Ordered(scorer_.Distance(aligned_row_.data())), tid, Candidate::kPending);
 }
 
 void Search::ScorePending() {
@@ -240,13 +246,7 @@ bool Search::Next(Candidate* candidate) {
   return false;
 }
 
-bool Search::NextOfAll(Candidate* candidate) {
-  if (!candidates_.empty()) {
-    std::pop_heap(candidates_.begin(), candidates_.end(), Farther());
-    *candidate = candidates_.back();
-    candidates_.pop_back();
-    return true;
-  }
+bool Search::NextCoded(Candidate* candidate) {
   uint32_t row;
   float bound;
   if (!queue_.Next(&row, &bound)) return false;
@@ -256,6 +256,18 @@ bool Search::NextOfAll(Candidate* candidate) {
   const Tid tid = LoadTid(&tids_[size_t{row} * kTidBytes]);
   *candidate = {InOperatorUnit(bound), tid.block, tid.offset, rows->segment};
   return true;
+}
+
+bool Search::NextOfAll(Candidate* candidate) {
+  if (!has_coded_) has_coded_ = NextCoded(&coded_);
+  if (!candidates_.empty() && (!has_coded_ || Farther()(coded_, candidates_.front()))) {
+    std::pop_heap(candidates_.begin(), candidates_.end(), Farther());
+    *candidate = candidates_.back();
+    candidates_.pop_back();
+    return true;
+  }
+  *candidate = coded_;
+  return std::exchange(has_coded_, false);
 }
 
 }  // namespace ivfremote

@@ -111,6 +111,9 @@ class Search {
   Status AddPending(Tid tid, uint32_t list, const std::byte* row);
   void ScorePending();
 
+  // A pending row as floats, [dimensions], of any list: also among codes.
+  void AddPendingFloats(Tid tid, const std::byte* row);
+
   // A live row whose distance does not matter (a NULL query).
   void AddUnordered(Tid tid);
 
@@ -154,6 +157,7 @@ class Search {
     candidates_.push_back({distance, tid.block, tid.offset, segment});
   }
   double InOperatorUnit(float bound) const;
+  bool NextCoded(Candidate* candidate);
   bool NextOfAll(Candidate* candidate);
 
   SearchOptions options_;
@@ -170,7 +174,7 @@ class Search {
   size_t failed_ = 0;
   RangeBuffer page_buffer_;
 
-  // Exact
+  // Rows as floats, which a coded search may have too: the pending ones of an index that was not trained then
   std::vector<Candidate> candidates_;
   std::vector<float> aligned_row_;
 
@@ -184,6 +188,8 @@ class Search {
   std::vector<float> bounds_;     // by row number
   std::vector<std::byte> tids_;   // the same, kTidBytes each
   BoundQueue queue_;
+  bool has_coded_ = false;  // of the queue, taken already: the next one, which is
+  Candidate coded_;
 
   // Rows of spilled segments given already: the second copy is left out.
   bool spilled_ = false;

@@ -16,8 +16,6 @@
 namespace ivfremote {
 namespace {
 
-constexpr int kMinFlushThreshold = 10000;
-
 void FillRandom(void* to, size_t bytes) {
   if (!pg_strong_random(to, bytes))
     ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
@@ -44,18 +42,13 @@ void InitMeta(Relation index, const char* server, MetaPage* meta) {
   strlcpy(meta->server, server, sizeof meta->server);
 }
 
-double FlushThreshold(const Build& build) {
-  if (build.flush_threshold >= 0) return build.flush_threshold;
-  return std::max<double>(kMinFlushThreshold, 0.02 * build.estimated_rows);
-}
-
 void LoadPendingRow(Relation index, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
   auto* build = static_cast<Build*>(argument);
   MemoryContext old = MemoryContextSwitchTo(build->row_context);
   Vector vector;
   if (BuildVector(build, values, isnull, alive, &vector) && InsertPendingRow(index, tid, vector)) {
     ++build->indexed_rows;
-    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(build->indexed_rows));
+    ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(build->indexed_rows));
   }
   MemoryContextSwitchTo(old);
   MemoryContextReset(build->row_context);
@@ -126,18 +119,23 @@ void BuildTrained(Build* build, MetaPage* meta) {
 
 }  // namespace
 
+void ReportProgress(int parameter, int64 value) {
+  if (MyBEEntry != nullptr && MyBEEntry->st_progress_command == PROGRESS_COMMAND_CREATE_INDEX)
+    pgstat_progress_update_param(parameter, value);
+}
+
 void StartBuildPhase(BuildPhase phase) {
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, static_cast<int64>(phase));
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, 0);
-  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, 0);
-  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, 0);
+  ReportProgress(PROGRESS_CREATEIDX_SUBPHASE, static_cast<int64>(phase));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, 0);
+  ReportProgress(PROGRESS_SCAN_BLOCKS_DONE, 0);
+  ReportProgress(PROGRESS_SCAN_BLOCKS_TOTAL, 0);
 }
 
 void ReportBytesWritten(uint64_t stored, uint64_t expected) {
   const auto blocks = [](uint64_t bytes) { return static_cast<int64>((bytes + BLCKSZ - 1) / BLCKSZ); };
-  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, blocks(std::max(stored, expected)));
-  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, blocks(stored));
+  ReportProgress(PROGRESS_SCAN_BLOCKS_TOTAL, blocks(std::max(stored, expected)));
+  ReportProgress(PROGRESS_SCAN_BLOCKS_DONE, blocks(stored));
 }
 
 int64_t MaintenanceBytes() { return int64_t{maintenance_work_mem} * 1024; }
@@ -167,7 +165,6 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
   build->info = info;
   build->metric = meta->metric;
   build->requested_lists = GetIndexOptions(index)->lists;
-  build->flush_threshold = GetIndexOptions(index)->flush_threshold;
   build->spill = GetIndexOptions(index)->spill;
   build->server = server;
 
@@ -183,7 +180,7 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
   build->row_context = AllocSetContextCreate(build->context, "ivfremote build row", ALLOCSET_DEFAULT_SIZES);
   MemoryContext old = MemoryContextSwitchTo(build->context);
   MeasureTable(build);
-  if (build->estimated_rows > 0 && build->estimated_rows >= FlushThreshold(*build)) {
+  if (build->estimated_rows > 0 && build->estimated_rows >= FlushThreshold(index, build->estimated_rows)) {
     BuildTrained(build, meta);
   } else {
     const uint64_t generation = meta->next_id++;

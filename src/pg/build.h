@@ -46,7 +46,6 @@ struct Build {
   MemoryContext row_context;  // reset for every row
   Metric metric;
   int requested_lists;   // 0: automatic
-  int flush_threshold;   // -1: automatic
   const char* server;    // "" if embedded
 
   // What the sample says.
@@ -72,6 +71,8 @@ struct Build {
   SegmentEntry segment;
 };
 
+// In CREATE INDEX and REINDEX: what a build shares with a flush must leave VACUUM's progress view alone.
+void ReportProgress(int parameter, int64 value);
 void StartBuildPhase(BuildPhase phase);
 // Of the segment, in the writing phase: how much is stored for good, of about how much.
 void ReportBytesWritten(uint64_t stored, uint64_t expected);

@@ -55,25 +55,10 @@ void EncodeRows(Participant* participant, const uint32_t* lists) {
 void PutRows(Participant* participant, const uint32_t* lists, const uint32_t* but_lists) {
   const Build* build = participant->build;
   const size_t row_bytes = build->format.RowBytes();
-  MemoryContext old = MemoryContextSwitchTo(build->row_context);
-  auto* row = static_cast<bytea*>(palloc(VARHDRSZ + row_bytes));
-  SET_VARSIZE(row, VARHDRSZ + row_bytes);
-  TupleTableSlot* slot = participant->slot;
-  for (size_t i = 0; i < participant->filled; ++i) {
-    if (but_lists != nullptr && lists[i] == but_lists[i]) continue;
-    std::memcpy(VARDATA(row), participant->codes + i * row_bytes, row_bytes);
-    ExecClearTuple(slot);
-    slot->tts_values[0] = Int32GetDatum(static_cast<int32>(lists[i]));
-    slot->tts_values[1] = slot->tts_values[0];
-    slot->tts_values[2] = Int64GetDatum(PackTid(participant->tids[i]));
-    slot->tts_values[3] = PointerGetDatum(row);
-    std::fill_n(slot->tts_isnull, kSortColumns, false);
-    ExecStoreVirtualTuple(slot);
-    tuplesort_puttupleslot(participant->sorts.rows, slot);
-  }
-  ExecClearTuple(slot);
-  MemoryContextSwitchTo(old);
-  MemoryContextReset(build->row_context);
+  for (size_t i = 0; i < participant->filled; ++i)
+    if (but_lists == nullptr || lists[i] != but_lists[i])
+      PutSortRow(&participant->sorts, lists[i], lists[i], participant->tids[i], participant->codes + i * row_bytes,
+                 row_bytes);
 }
 
 void CompareRows(Participant* participant) {
@@ -109,11 +94,10 @@ void AssignBatch(Participant* participant) {
     EncodeRows(participant, participant->second_lists);
     PutRows(participant, participant->second_lists, participant->lists);
   }
-  for (size_t i = 0; i < participant->filled; ++i)
-    tuplesort_putdatum(participant->sorts.tids, Int64GetDatum(PackTid(participant->tids[i])), false);
+  for (size_t i = 0; i < participant->filled; ++i) PutSortTid(&participant->sorts, participant->tids[i]);
   build->indexed_rows += static_cast<double>(participant->filled);
   const uint64 done = pg_atomic_add_fetch_u64(participant->rows_done, static_cast<int64>(participant->filled));
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(done));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(done));
   participant->filled = 0;
 }
 
@@ -200,7 +184,40 @@ RowSorts StartSorts(int kilobytes, SortCoordinate rows, SortCoordinate tids) {
                                     kilobytes - tid_kilobytes, rows, TUPLESORT_NONE);
   sorts.tids =
       tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid, false, tid_kilobytes, tids, TUPLESORT_NONE);
+  sorts.slot = MakeSingleTupleTableSlot(sorts.descriptor, &TTSOpsVirtual);
+  sorts.row_context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote sorted row", ALLOCSET_DEFAULT_SIZES);
   return sorts;
+}
+
+void PutSortRow(RowSorts* sorts, uint32_t list, uint32_t centroid, Tid tid, const std::byte* row, size_t row_bytes) {
+  MemoryContext old = MemoryContextSwitchTo(sorts->row_context);
+  auto* bytes = static_cast<bytea*>(palloc(VARHDRSZ + row_bytes));
+  SET_VARSIZE(bytes, VARHDRSZ + row_bytes);
+  std::memcpy(VARDATA(bytes), row, row_bytes);
+  TupleTableSlot* slot = sorts->slot;
+  ExecClearTuple(slot);
+  slot->tts_values[0] = Int32GetDatum(static_cast<int32>(list));
+  slot->tts_values[1] = Int32GetDatum(static_cast<int32>(centroid));
+  slot->tts_values[2] = Int64GetDatum(PackTid(tid));
+  slot->tts_values[3] = PointerGetDatum(bytes);
+  std::fill_n(slot->tts_isnull, kSortColumns, false);
+  ExecStoreVirtualTuple(slot);
+  tuplesort_puttupleslot(sorts->rows, slot);
+  ExecClearTuple(slot);
+  MemoryContextSwitchTo(old);
+  MemoryContextReset(sorts->row_context);
+}
+
+void PutSortTid(RowSorts* sorts, Tid tid) { tuplesort_putdatum(sorts->tids, Int64GetDatum(PackTid(tid)), false); }
+
+AssignedRows FinishSorts(Build* build, RowSorts* sorts) {
+  ExecDropSingleTupleTableSlot(sorts->slot);
+  MemoryContextDelete(sorts->row_context);
+  tuplesort_performsort(sorts->tids);
+  build->segment.tid_map = WriteTidMap(build, sorts->tids);
+  tuplesort_end(sorts->tids);
+  tuplesort_performsort(sorts->rows);
+  return {sorts->descriptor, sorts->rows, nullptr};
 }
 
 void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid>* tids) {
@@ -225,7 +242,6 @@ Participant* StartParticipant(Build* build, const RowSorts& sorts, pg_atomic_uin
       Hold<Assigner>(build->context, [&] { return new Assigner(build->routing->object); });
   participant->sorts = sorts;
   participant->rows_done = rows_done;
-  participant->slot = MakeSingleTupleTableSlot(sorts.descriptor, &TTSOpsVirtual);
   const size_t capacity = (*participant->assigner)->batch_rows();
   const size_t row_bytes = build->dimensions * sizeof(float);
   participant->capacity = capacity;
@@ -246,7 +262,6 @@ void AssignScannedRows(Participant* participant, TableScanDesc scan) {
 }
 
 Held<Assigner>* EndParticipant(Participant* participant) {
-  ExecDropSingleTupleTableSlot(participant->slot);
   pfree(participant->rows);
   pfree(participant->routed);
   pfree(participant->tids);
@@ -270,16 +285,14 @@ AssignedRows AssignRows(Build* build) {
   } else {
     assigner = AssignWithWorkers(workers, &sorts);
   }
-  tuplesort_performsort(sorts.tids);
-  build->segment.tid_map = WriteTidMap(build, sorts.tids);
-  tuplesort_end(sorts.tids);
   CallCore([&] {
     (*build->routing)->radii = (*assigner)->Radii();
     return Status::Ok();
   });
   Drop(assigner);
-  tuplesort_performsort(sorts.rows);
-  return {sorts.descriptor, sorts.rows, workers};
+  AssignedRows rows = FinishSorts(build, &sorts);
+  rows.workers = workers;
+  return rows;
 }
 
 void EndAssignedRows(AssignedRows* rows) {

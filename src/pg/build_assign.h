@@ -19,6 +19,8 @@ struct RowSorts {
   TupleDesc descriptor;
   Tuplesortstate* rows;
   Tuplesortstate* tids;
+  TupleTableSlot* slot;  // of the row being put
+  MemoryContext row_context;
 };
 
 // How many kilobytes each of `participants` may sort in: half of maintenance_work_mem is for all of them.
@@ -27,12 +29,17 @@ int SortKilobytes(int participants);
 // The coordinates are null where one process does it all.
 RowSorts StartSorts(int kilobytes, SortCoordinate rows, SortCoordinate tids);
 
+void PutSortRow(RowSorts* sorts, uint32_t list, uint32_t centroid, Tid tid, const std::byte* row, size_t row_bytes);
+void PutSortTid(RowSorts* sorts, Tid tid);
+
+// Writes the tid map of `build->segment`; the rows are ready to be read. Nothing more may be put.
+AssignedRows FinishSorts(Build* build, RowSorts* sorts);
+
 struct Participant {
   Build* build;
   Held<Assigner>* assigner;
   RowSorts sorts;
   pg_atomic_uint64* rows_done;  // of all participants
-  TupleTableSlot* slot;
 
   // The batch being filled.
   size_t capacity;

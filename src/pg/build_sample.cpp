@@ -89,7 +89,7 @@ void KeepSampleRow(Sampling* sampling, ItemPointer tid, const Vector& vector) {
   Datum values[kSampleColumns] = {PointerGetDatum(tid), PointerGetDatum(sampling->row)};
   bool isnull[kSampleColumns] = {};
   tuplestore_putvalues(sampling->sample->rows, sampling->descriptor, values, isnull);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>((*sampling->sample->summary)->rows));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>((*sampling->sample->summary)->rows));
 }
 
 void SampleRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
@@ -140,7 +140,7 @@ SampleStore* DrawSample(Build* build) {
   const double total = RelationGetNumberOfBlocks(build->heap);
   const double blocks = std::clamp(std::ceil(kSpread * wanted / std::max(build->rows_per_block, 1e-6)),
                                    double{kMeasuredBlocks}, std::max(total, double{kMeasuredBlocks}));
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(wanted));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(wanted));
 
   MemoryContext context = AllocSetContextCreate(build->context, "ivfremote build sample", ALLOCSET_DEFAULT_SIZES);
   MemoryContext old = MemoryContextSwitchTo(context);

@@ -10,10 +10,10 @@ constexpr std::chrono::milliseconds kStep{100};
 
 void Calibrate(Build* build) {
   // Tuples are the sample rows that are queries here.
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>((*build->calibration)->query_count()));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>((*build->calibration)->query_count()));
   for (bool done = false; !done;) {
     CallCore([&] { return (*build->calibration)->Step(Clock::now() + kStep, &done); });
-    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>((*build->calibration)->queries_done()));
+    ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>((*build->calibration)->queries_done()));
     CHECK_FOR_INTERRUPTS();
   }
   build->curve =
@@ -25,7 +25,7 @@ void Calibrate(Build* build) {
 
 void BuildSegment(Build* build) {
   StartBuildPhase(BuildPhase::kAssigning);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(build->estimated_rows));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(build->estimated_rows));
   AssignedRows rows = AssignRows(build);
   StartBuildPhase(BuildPhase::kCalibrating);
   Calibrate(build);

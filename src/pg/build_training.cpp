@@ -197,7 +197,7 @@ void TrainPass(Training* training) {
       return Status::Ok();
     });
     if (trainer->full()) StepTraining(training);
-    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(trainer->rows_done()));
+    ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(trainer->rows_done()));
   }
   StepTraining(training);
 }
@@ -250,7 +250,7 @@ void TrainLists(Build* build) {
       Hold<Trainer>(build->context, [&] { return new Trainer(options, **training.sample->summary); });
   Trainer* trainer = training.trainer->object;
   // Tuples are sample rows here, as often as they are looked at.
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(trainer->rows_total()));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(trainer->rows_total()));
   while (trainer->pass() != Trainer::Pass::kDone) {
     TrainPass(&training);
     EndPass(build, &training);

@@ -117,11 +117,11 @@ void WriteRows(Writing* state, const AssignedRows& rows) {
     CallCore([&] { return (*state->writer)->Add(list, centroid, tid, row); });
     if (++written % kDrainRows == 0 || (*state->writer)->bytes() - state->drained >= kDrainBytes) {
       DrainOutput(state);
-      pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, written);
+      ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, written);
     }
   }
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, written);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, written);
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, written);
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, written);
   ExecDropSingleTupleTableSlot(slot);
 }
 
@@ -151,7 +151,7 @@ void FinishWriting(Writing* state) {
 
 void WriteSegment(Build* build, const AssignedRows& rows) {
   StartBuildPhase(BuildPhase::kWriting);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(ExpectedRows(build)));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(ExpectedRows(build)));
   Writing* writing = StartWriting(build);
   WriteRows(writing, rows);
   FinishWriting(writing);

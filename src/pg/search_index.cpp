@@ -216,7 +216,11 @@ BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generat
       if (reader.inner != nullptr) pfree(reader.inner);
       code = wide_row;
     }
-    CallCore([&] { return (*search->search)->AddPending(tid, row.list, code); });
+    CallCore([&] {
+      if (generation.code_kind != CodeKind::kFloat32) return (*search->search)->AddPending(tid, row.list, code);
+      (*search->search)->AddPendingFloats(tid, code);
+      return Status::Ok();
+    });
   }
   return page.special.next;
 }
@@ -225,6 +229,8 @@ BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generat
 void AddPendingRows(IndexSearch* search, const PendingGeneration& generation, const ProbedLists* lists) {
   const MetaPage& meta = *search->meta;
   if (generation.id == 0) return;
+  // Its rows were not given lists.
+  if (generation.list_count == 0 && Restricts(lists)) lists = nullptr;
   const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation), generation.row_bytes);
   std::byte* wide_row = layout.wide ? static_cast<std::byte*>(palloc(layout.code_bytes)) : nullptr;
   uint32_t last_group = UINT32_MAX;
