@@ -6,6 +6,10 @@
 #include "pg/pending_reader.h"
 #include "pg/test_point.h"
 
+extern "C" {
+#include "utils/timestamp.h"
+}
+
 namespace ivfremote {
 namespace {
 
@@ -48,6 +52,7 @@ void FlushSealed(Maintenance* maintenance, uint64_t* rows) {
   if (any) {
     WriteSegment(build, assigned);
     meta->segments[meta->segment_count++] = build->segment;
+    meta->last_flush = GetCurrentTimestamp();
     TestPoint("flush.uploaded");
   }
   EndAssignedRows(&assigned);

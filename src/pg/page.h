@@ -6,6 +6,7 @@
 
 #include "core/page_format.h"
 #include "pg/postgres_c.h"
+#include "pg/wall.h"
 
 namespace ivfremote {
 
@@ -29,6 +30,8 @@ inline PageSpecial* SpecialOf(Page page) {
 // Raises INDEX_CORRUPTED unless the page is what the caller expects. The buffer may be locked: the error releases it.
 void CheckIndexPage(Relation index, BlockNumber block, Page page, PageKind kind, uint64_t owner);
 [[noreturn]] void ThrowCorruptIndex(Relation index, BlockNumber block, const char* detail);
+// Ends with an error unless the core could make sense of what was read from pages of the index; `block` is the root of its stream.
+void CheckContent(Relation index, BlockNumber block, const CoreError& error);
 
 void CopyPage(Relation index, BlockNumber block, PageKind kind, uint64_t owner, PageCopy* copy);
 

@@ -233,6 +233,39 @@ error_like($node, 'SET ROLE somebody', q{SELECT ivfremote_verify('pages_idx')}, 
 error_like($node, 'SET ROLE monitor', q{SELECT ivfremote_verify('pages_idx')}, qr/^42501/, 'nor pg_monitor');
 error_like($node, '', q{SELECT ivfremote_verify('pg_class_oid_index')}, qr/^42809 /, 'only our indexes');
 is(sql('SELECT ivfremote_verify(NULL)'), '', 'NULL');
+# --------------------------------------------------------------------------------------------------------------------
+# What ivfremote_info and ivfremote_segments say of dead rows, flushes and lists
+
+sub info { return sql("SELECT $_[0] FROM ivfremote_info('info_idx')") }
+sql(q{
+CREATE TABLE info AS SELECT i AS id, point(i, 20) AS v FROM generate_series(1, 1000) i;
+CREATE INDEX info_idx ON info USING ivfremote (v) WITH (lists = 20, flush_threshold = 1000000, server = store)});
+is(info('trained, segments, segment_rows, pending_rows, live_rows, dead_rows, last_flush'), 'f|0|0|1000|1000|0|', 'untrained: all rows are pending');
+sql(q{ALTER INDEX info_idx SET (flush_threshold = 1)});
+sql(q{REINDEX INDEX info_idx; ALTER INDEX info_idx SET (flush_threshold = 1000000)});
+my $counts = 'segments, segment_rows, pending_rows, live_rows, dead_rows, sealed_rows';
+is(info($counts), '1|1000|0|1000|0|0', 'built');
+is(info('pending_since, last_flush, reclaimable_bytes, remote_bytes = segment_bytes'), '||0|t', 'nothing pending, nothing flushed, nothing to reclaim, all remote');
+sql(q{INSERT INTO info SELECT i, point(i, 20) FROM generate_series(1001, 1100) i; DELETE FROM info WHERE id % 4 = 0});
+is(info($counts), '1|1000|100|1100|0|0', 'deleted, not yet vacuumed');
+sql(q{VACUUM info});
+is(info($counts), '1|1000|100|825|275|0', 'vacuumed');
+is(info('pending_since BETWEEN now() - interval \'1 hour\' AND now(), abs(reclaimable_bytes - segment_bytes / 4) < 2'), 't|t', 'since when, and a quarter to reclaim');
+is(sql(q{SELECT rows, live_rows, abs(reclaimable_bytes - bytes / 4) < 2 FROM ivfremote_segments('info_idx')}), '1000|750|t', 'the same of the segment');
+if ($faults)
+{
+	my $failed = sql(q{SET ivfremote.test_point = 'seal.published=error'; SELECT attempt($$SELECT ivfremote_flush('info_idx')$$)});
+	like($failed, qr/test point/, 'a flush fails');
+	is(info($counts), '1|1000|100|825|275|100', 'its rows are sealed') or diag($failed);
+}
+is(sql(q{SELECT ivfremote_flush('info_idx')}), 75, 'flushed');
+is(info($counts), '2|1075|0|825|250|0', 'a second segment');
+is(info('pending_since, last_flush BETWEEN now() - interval \'1 hour\' AND now(), remote_bytes = segment_bytes'), '|t|t', 'flushed when');
+is(sql(q{SELECT string_agg(rows || ' ' || live_rows, ', ' ORDER BY segment_id) FROM ivfremote_segments('info_idx')}), '1000 750, 75 75', 'rows of each');
+cmp_ok(info('imbalance'), '<', 0.3, 'lists as long as they should be');
+sql(q{INSERT INTO info SELECT i, point(7, 20) FROM generate_series(2001, 2400) i; SELECT ivfremote_flush('info_idx')});
+cmp_ok(info('imbalance'), '>', 0.27, 'of 1475 rows 400 and more are in one list');
+is(problems('info', 'true'), '', 'nothing is wrong with it');
 no_crash($node);
 $node->stop;
 done_testing();
