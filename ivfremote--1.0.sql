@@ -210,6 +210,10 @@ CREATE FUNCTION ivfremote_flush(index regclass) RETURNS int8
 COMMENT ON FUNCTION ivfremote_flush(regclass) IS
     'writes the pending rows of an ivfremote index to a new segment, as VACUUM does once they are flush_threshold, and returns how many; stays if the transaction is rolled back; owner of the table';
 
+CREATE PROCEDURE ivfremote_compact(index regclass, purge bool DEFAULT false) AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE ivfremote_compact(regclass, bool) IS
+    'makes one segment of all rows alive and splits lists that have grown too large; commits between its steps; with purge, no object in use holds anything of a deleted row afterwards; owner of the table';
+
 -- Servers, for those who run them
 
 CREATE FUNCTION ivfremote_check_server(server name, OUT "check" text, OUT ok bool, OUT detail text, OUT hint text)

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "core/half.h"
-#include "core/range_text.h"
 
 namespace ivfremote {
 namespace {
@@ -65,12 +64,7 @@ void Search::ListRequests() {
     const Segment& segment = segments_[number];
     if (segment.entry.place != SegmentPlace::kObject) continue;
     for (uint32_t i = 0; i < segment.ranges.size(); ++i) {
-      const PlannedRange& range = segment.ranges[i];
-      const uint64_t part_bytes = segment.entry.part_bytes;
-      const uint64_t part = part_bytes == 0 ? 0 : range.offset / part_bytes;
-      requests_.push_back({number, i, false,
-                           {FormatObjectKey({segment.entry.name, static_cast<uint32_t>(part)}),
-                            range.offset - part * part_bytes, range.length}});
+      requests_.push_back({number, i, false, RequestFor(segment.entry, segment.ranges[i])});
     }
   }
 }
@@ -114,16 +108,6 @@ Status Search::StepWave(Clock::time_point deadline) {
   return failure;
 }
 
-std::string Search::Describe(const Segment& segment, const BlockEntry& block) const {
-  if (segment.entry.place == SegmentPlace::kPages)
-    return "segment " + std::to_string(segment.entry.id) + " bytes " + std::to_string(block.offset) + "-" +
-           std::to_string(block.offset + block.length - 1);
-  const uint64_t part_bytes = segment.entry.part_bytes;
-  const uint64_t part = part_bytes == 0 ? 0 : block.offset / part_bytes;
-  return RangeText(FormatObjectKey({segment.entry.name, static_cast<uint32_t>(part)}),
-                   block.offset - part * part_bytes, block.length);
-}
-
 std::byte* Search::BufferFor(uint16_t number, size_t range) {
   page_buffer_ = RangeBuffer(segments_[number].ranges[range].length);
   return page_buffer_.data();
@@ -142,7 +126,7 @@ Status Search::TakeRange(uint16_t number, size_t range_number, const RangeBuffer
     BlockView block;
     Status status = DecodeBlock(bytes.subspan(entry.offset - range.offset, entry.length), options_.format, entry, &block);
     if (status.ok()) status = ScoreBlock(number, entry.centroid, block);
-    if (!status.ok()) return Status(status.code(), status.message() + " in " + Describe(segment, entry));
+    if (!status.ok()) return Status(status.code(), status.message() + " in " + BlockText(segment.entry, entry));
     statistics_.bytes_used += entry.length;
     ++statistics_.blocks;
   }

@@ -149,7 +149,6 @@ class Search {
   };
 
   void ListRequests();
-  std::string Describe(const Segment& segment, const BlockEntry& block) const;
   Status TakeRange(uint16_t number, size_t range, const RangeBuffer& buffer);
   Status ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& block);
   void ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids);

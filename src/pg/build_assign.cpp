@@ -220,6 +220,13 @@ AssignedRows FinishSorts(Build* build, RowSorts* sorts) {
   return {sorts->descriptor, sorts->rows, nullptr};
 }
 
+void DropSorts(RowSorts* sorts) {
+  ExecDropSingleTupleTableSlot(sorts->slot);
+  MemoryContextDelete(sorts->row_context);
+  tuplesort_end(sorts->tids);
+  tuplesort_end(sorts->rows);
+}
+
 void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid>* tids) {
   const Routing* routing = build->routing->object;
   build->coder = Hold<RowCoder>(build->context, [&] {

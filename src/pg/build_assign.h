@@ -34,6 +34,8 @@ void PutSortTid(RowSorts* sorts, Tid tid);
 
 // Writes the tid map of `build->segment`; the rows are ready to be read. Nothing more may be put.
 AssignedRows FinishSorts(Build* build, RowSorts* sorts);
+// Instead, where the rows are not wanted any more.
+void DropSorts(RowSorts* sorts);
 
 struct Participant {
   Build* build;

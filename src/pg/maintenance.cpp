@@ -56,6 +56,7 @@ Build* NewSegmentBuild(Maintenance* maintenance) {
   build->rotation_seed = meta.rotation_seed;
   build->routing_id = meta.routing_id;
   build->segment_id = TakeIds(index, 1);
+  build->segment = SegmentEntry{};
   build->segment.name.index_uuid = meta.index_uuid;
   if (meta.trained()) {
     build->routing = Hold<Routing>(context, [] { return new Routing(); });

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pg/access_method.h"
+#include "pg/compact.h"
 #include "pg/maintenance.h"
 #include "pg/pending.h"
 #include "pg/pending_reader.h"
@@ -36,6 +37,7 @@ void Maintain(Relation index) {
   Maintenance* maintenance = StartMaintenance(index, true);
   uint64_t rows;
   if (FlushIsDue(maintenance)) FlushPending(maintenance, &rows);
+  CompactAsDue(maintenance);
   if (maintenance->published) SweepPages(maintenance);
   EndMaintenance(maintenance);
 }
