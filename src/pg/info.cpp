@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "core/object_key.h"
-#include "core/training.h"
+#include "pg/compact.h"
 #include "pg/open_index.h"
 #include "pg/page.h"
 #include "pg/pending.h"
@@ -13,7 +13,6 @@
 #include "pg/probes.h"
 #include "pg/server.h"
 #include "pg/stream.h"
-#include "pg/tid_map.h"
 #include "pg/wall.h"
 
 extern "C" {
@@ -58,14 +57,6 @@ char* KeyOf(const SegmentName& name) {
   return text;
 }
 
-void CountTid(void* argument, Tid) { ++*static_cast<uint64_t*>(argument); }
-
-uint64_t LiveRows(Relation index, const SegmentEntry& segment) {
-  uint64_t rows = 0;
-  VisitLiveTids(index, segment.id, segment.tid_map, CountTid, &rows);
-  return rows;
-}
-
 // What a compaction would free: dead rows take as much as others.
 uint64_t ReclaimableBytes(const SegmentEntry& segment, uint64_t live_rows) {
   const auto rows = static_cast<double>(std::max<uint64_t>(segment.rows, 1));
@@ -84,34 +75,16 @@ uint32_t CountBlocks(Relation index, const SegmentEntry& segment) {
   return header.block_count;
 }
 
-// Adds the rows in the blocks of each list to [list_count].
-void AddListRows(Relation index, const SegmentEntry& segment, uint64_t* rows_of_list, uint32_t list_count) {
-  const Bytes bytes = ReadWholeStream(index, segment.id, segment.directory);
-  CheckContent(index, segment.directory.root, RunCore([&] {
-    Directory directory;
-    IVFREMOTE_RETURN_IF_ERROR(DecodeDirectory(bytes, segment.bytes, &directory));
-    for (const BlockEntry& block : directory.blocks)
-      if (block.list < list_count) rows_of_list[block.list] += block.rows;
-    return Status::Ok();
-  }));
-  pfree(const_cast<std::byte*>(bytes.data()));
-}
-
-// The share of rows that are in lists more than twice as long as they would be in an index built now.
-double Imbalance(const MetaPage& meta, const uint64_t* rows_of_list) {
-  const uint64_t rows = std::accumulate(rows_of_list, rows_of_list + meta.list_count, uint64_t{0});
-  if (rows == 0) return 0;
-  uint32_t lists = meta.requested_lists;
-  if (lists == 0)
-    CallCore([&] {
-      lists = AutomaticLists(static_cast<double>(rows), meta.dimensions);
-      return Status::Ok();
-    });
-  const double target = static_cast<double>(rows) / lists;
+// The share of live rows that are in lists more than twice as long as they would be in an index built now.
+double Imbalance(Relation index, const MetaPage& meta, const uint64_t* live_rows) {
+  Held<std::vector<uint64_t>>* sizes = RowsOfLists(index, meta, live_rows);
+  const uint64_t rows = std::accumulate((*sizes)->begin(), (*sizes)->end(), uint64_t{0});
+  const double target = TargetRows(meta, rows);
   uint64_t beyond = 0;
-  for (uint32_t list = 0; list < meta.list_count; ++list)
-    if (static_cast<double>(rows_of_list[list]) > 2 * target) beyond += rows_of_list[list];
-  return static_cast<double>(beyond) / static_cast<double>(rows);
+  for (const uint64_t size : **sizes)
+    if (static_cast<double>(size) > 2 * target) beyond += size;
+  Drop(sizes);
+  return rows == 0 ? 0 : static_cast<double>(beyond) / static_cast<double>(rows);
 }
 
 struct Figures {
@@ -139,24 +112,21 @@ void AddPending(Relation index, const MetaPage& meta, const PendingGeneration& g
 
 Figures FiguresOf(Relation index, const MetaPage& meta) {
   Figures figures{};
-  auto* rows_of_list =
-      static_cast<uint64_t*>(palloc_extended((meta.list_count + 1) * sizeof(uint64_t), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
+  uint64_t live_rows[MetaPage::kMaxSegments];
   for (uint32_t i = 0; i < meta.segment_count; ++i) {
     const SegmentEntry& segment = meta.segments[i];
-    const uint64_t live = LiveRows(index, segment);
+    const uint64_t live = live_rows[i] = CountLiveRows(index, segment);
     figures.segment_rows += segment.rows;
     figures.segment_bytes += segment.bytes;
     if (segment.place == SegmentPlace::kPages) figures.embedded_bytes += segment.bytes;
     figures.live_rows += live;
     figures.dead_rows += segment.rows - std::min(segment.rows, live);
     figures.reclaimable_bytes += ReclaimableBytes(segment, live);
-    AddListRows(index, segment, rows_of_list, meta.list_count);
   }
   AddPending(index, meta, meta.sealed, &figures);
   figures.sealed_rows = figures.pending_rows;
   AddPending(index, meta, meta.current, &figures);
-  figures.imbalance = Imbalance(meta, rows_of_list);
-  pfree(rows_of_list);
+  figures.imbalance = Imbalance(index, meta, live_rows);
   return figures;
 }
 
@@ -227,7 +197,7 @@ Datum ivfremote_segments(PG_FUNCTION_ARGS) {
     const bool object = segment.place == SegmentPlace::kObject;
     const uint64_t objects =
         !object ? 0 : segment.part_bytes == 0 ? 1 : (segment.bytes + segment.part_bytes - 1) / segment.part_bytes;
-    const uint64_t live = LiveRows(index, segment);
+    const uint64_t live = CountLiveRows(index, segment);
     Datum values[kColumns] = {CountDatum(segment.id),
                               object ? CStringGetTextDatum(KeyOf(segment.name)) : Datum{0},
                               Int32GetDatum(static_cast<int32>(objects)),
