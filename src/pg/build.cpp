@@ -83,41 +83,47 @@ void BuildTrained(Build* build, MetaPage* meta) {
   build->segment_id = meta->next_id++;
   build->segment = SegmentEntry{};
   build->segment.name.index_uuid = meta->index_uuid;
-  build->format = {meta->code_kind, meta->bits, build->dimensions};
-  if (build->format.bits == 0) build->format = AutomaticFormat(build->dimensions);
-  build->rotation_seed = meta->rotation_seed;
-  if (build->server[0] != '\0') CheckServerAnswers(build->index, build->server);
-  TrainLists(build);
-  CodeCentroids(build);
-  BuildSegment(build);
-
-  const Routing* routing = build->routing->object;
-  meta->list_count = routing->list_count();
   meta->dimensions = build->dimensions;
-  meta->code_kind = build->format.kind;
-  meta->bits = static_cast<uint8_t>(build->format.bits);
-  meta->routing_id = build->routing_id;
-  Held<std::vector<std::byte>>* encoded = Hold<std::vector<std::byte>>(
-      build->context, [&] { return new std::vector<std::byte>(routing->Encode()); });
-  meta->routing = WriteStream(build->index, build->routing_id, **encoded);
-  if ((*build->curve)->queries > 0) {
-    CallCore([&] {
-      **encoded = (*build->curve)->Encode();
-      return Status::Ok();
-    });
-    meta->recall_curve = WriteStream(build->index, build->routing_id, **encoded);
-  }
-  Drop(encoded);
+  if (build->server[0] != '\0') (void)CheckServerAnswers(build->index, build->server, nullptr);
+  (void)TrainAndBuild(build, meta);
   const uint64_t generation = meta->next_id++;
   meta->current = CreateGeneration(build->index, generation, meta->list_count);
   meta->current.code_kind = meta->code_kind;
-  meta->segments[0] = build->segment;
-  meta->segment_count = 1;
   // From here on the index has its rows.
   PublishMeta(build->index, meta);
 }
 
+StreamRef WriteEncoded(const Build* build, Held<std::vector<std::byte>>* encoded) {
+  const StreamRef ref = WriteStream(build->index, build->routing_id, **encoded);
+  Drop(encoded);
+  return ref;
+}
+
 }  // namespace
+
+bool TrainAndBuild(Build* build, MetaPage* meta) {
+  build->format = {meta->code_kind, meta->bits, build->dimensions};
+  if (build->format.bits == 0) build->format = AutomaticFormat(build->dimensions);
+  build->rotation_seed = meta->rotation_seed;
+  TrainLists(build);
+  CodeCentroids(build);
+  if (!BuildSegment(build)) return false;
+
+  const Routing* routing = build->routing->object;
+  meta->list_count = routing->list_count();
+  meta->code_kind = build->format.kind;
+  meta->bits = static_cast<uint8_t>(build->format.bits);
+  meta->routing_id = build->routing_id;
+  meta->routing = WriteEncoded(build, Hold<std::vector<std::byte>>(build->context, [&] {
+    return new std::vector<std::byte>(routing->Encode());
+  }));
+  if ((*build->curve)->queries > 0)
+    meta->recall_curve = WriteEncoded(build, Hold<std::vector<std::byte>>(build->context, [&] {
+      return new std::vector<std::byte>((*build->curve)->Encode());
+    }));
+  meta->segments[meta->segment_count++] = build->segment;
+  return true;
+}
 
 void ReportProgress(int parameter, int64 value) {
   if (MyBEEntry != nullptr && MyBEEntry->st_progress_command == PROGRESS_COMMAND_CREATE_INDEX)

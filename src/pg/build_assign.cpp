@@ -6,6 +6,7 @@
 #include "pg/build_parallel.h"
 #include "pg/compat.h"
 #include "pg/pending.h"
+#include "pg/pending_reader.h"
 #include "pg/probes.h"
 #include "pg/stream.h"
 
@@ -63,6 +64,7 @@ void PutRows(Participant* participant, const uint32_t* lists, const uint32_t* bu
 
 void CompareRows(Participant* participant) {
   const Build* build = participant->build;
+  if (build->calibration == nullptr) return;
   const size_t row_bytes = build->format.RowBytes();
   for (size_t first = 0; first < participant->filled; first += kComparedRows) {
     CHECK_FOR_INTERRUPTS();
@@ -101,21 +103,26 @@ void AssignBatch(Participant* participant) {
   participant->filled = 0;
 }
 
+// `vector`: [dimensions] floats.
+void AddToBatch(Participant* participant, Tid tid, const void* vector) {
+  const Build* build = participant->build;
+  const size_t d = build->dimensions;
+  float* row = participant->rows + participant->filled * d;
+  std::memcpy(row, vector, d * sizeof(float));
+  CallCore([&] {
+    ToRoutingSpace(build->metric, row, d, participant->routed + participant->filled * d);
+    return Status::Ok();
+  });
+  participant->tids[participant->filled++] = tid;
+  if (participant->filled == participant->capacity) AssignBatch(participant);
+}
+
 void AssignRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
   auto* participant = static_cast<Participant*>(argument);
   Build* build = participant->build;
   MemoryContext old = MemoryContextSwitchTo(build->row_context);
   Vector vector;
-  if (BuildVector(build, values, isnull, alive, &vector)) {
-    const size_t d = build->dimensions;
-    std::memcpy(participant->rows + participant->filled * d, vector.values, d * sizeof(float));
-    CallCore([&] {
-      ToRoutingSpace(build->metric, vector.values, d, participant->routed + participant->filled * d);
-      return Status::Ok();
-    });
-    participant->tids[participant->filled++] = TidOf(tid);
-    if (participant->filled == participant->capacity) AssignBatch(participant);
-  }
+  if (BuildVector(build, values, isnull, alive, &vector)) AddToBatch(participant, TidOf(tid), vector.values);
   MemoryContextSwitchTo(old);
   MemoryContextReset(build->row_context);
 }
@@ -220,6 +227,12 @@ AssignedRows FinishSorts(Build* build, RowSorts* sorts) {
   return {sorts->descriptor, sorts->rows, nullptr};
 }
 
+void StartCoding(Build* build) {
+  build->coder = Hold<RowCoder>(build->context, [&] {
+    return new RowCoder(build->metric, build->format, build->rotation_seed, (*build->routing)->mean.data());
+  });
+}
+
 void DropSorts(RowSorts* sorts) {
   ExecDropSingleTupleTableSlot(sorts->slot);
   MemoryContextDelete(sorts->row_context);
@@ -229,9 +242,6 @@ void DropSorts(RowSorts* sorts) {
 
 void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid>* tids) {
   const Routing* routing = build->routing->object;
-  build->coder = Hold<RowCoder>(build->context, [&] {
-    return new RowCoder(build->metric, build->format, build->rotation_seed, routing->mean.data());
-  });
   CalibrationOptions options;
   options.metric = build->metric;
   options.format = build->format;
@@ -268,6 +278,16 @@ void AssignScannedRows(Participant* participant, TableScanDesc scan) {
   if (participant->filled > 0) AssignBatch(participant);
 }
 
+void AssignPendingRows(Participant* participant, const PendingGeneration& generation) {
+  const Build* build = participant->build;
+  PendingReader* reader = StartPendingReader(build->index, *build->pending, generation);
+  PendingRow row;
+  while (NextPendingRow(reader, &row))
+    AddToBatch(participant, {row.tid_block, row.tid_offset}, PendingRowCode(reader));
+  EndPendingReader(reader);
+  if (participant->filled > 0) AssignBatch(participant);
+}
+
 Held<Assigner>* EndParticipant(Participant* participant) {
   pfree(participant->rows);
   pfree(participant->routed);
@@ -279,7 +299,7 @@ Held<Assigner>* EndParticipant(Participant* participant) {
 }
 
 AssignedRows AssignRows(Build* build) {
-  BuildWorkers* workers = StartBuildWorkers(build);
+  BuildWorkers* workers = build->pending == nullptr ? StartBuildWorkers(build) : nullptr;
   RowSorts sorts;
   Held<Assigner>* assigner;
   if (workers == nullptr) {
@@ -287,15 +307,18 @@ AssignedRows AssignRows(Build* build) {
     pg_atomic_init_u64(&rows_done, 0);
     sorts = StartSorts(SortKilobytes(1), nullptr, nullptr);
     Participant* participant = StartParticipant(build, sorts, &rows_done);
-    AssignScannedRows(participant, nullptr);
+    if (build->pending == nullptr) AssignScannedRows(participant, nullptr);
+    else AssignPendingRows(participant, build->pending->sealed);
     assigner = EndParticipant(participant);
   } else {
     assigner = AssignWithWorkers(workers, &sorts);
   }
-  CallCore([&] {
-    (*build->routing)->radii = (*assigner)->Radii();
-    return Status::Ok();
-  });
+  // Of a routing that is there already they stay.
+  if (build->calibration != nullptr)
+    CallCore([&] {
+      (*build->routing)->radii = (*assigner)->Radii();
+      return Status::Ok();
+    });
   Drop(assigner);
   AssignedRows rows = FinishSorts(build, &sorts);
   rows.workers = workers;

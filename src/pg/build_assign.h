@@ -6,8 +6,8 @@
 
 namespace ivfremote {
 
-// The phase itself, with as many workers as there should be. Also writes the tid map, completes the calibration and sets
-// the routing's radii.
+// The phase itself, with as many workers as there should be. Also writes the tid map; if there is a calibration completes it,
+// and sets the routing's radii.
 AssignedRows AssignRows(Build* build);
 void EndAssignedRows(AssignedRows* rows);
 
@@ -59,6 +59,9 @@ Participant* StartParticipant(Build* build, const RowSorts& sorts, pg_atomic_uin
 // Takes the rows of `scan` (ended afterwards) through the batches into the sorts, build->calibration and the assigner; null:
 // of the whole table. Adds to the build's row counts.
 void AssignScannedRows(Participant* participant, TableScanDesc scan);
+
+// The same with a generation of floats.
+void AssignPendingRows(Participant* participant, const PendingGeneration& generation);
 
 // Frees what only batches need; returns the assigner. The sorts stay.
 Held<Assigner>* EndParticipant(Participant* participant);

@@ -9,6 +9,7 @@ namespace {
 constexpr std::chrono::milliseconds kStep{100};
 
 void Calibrate(Build* build) {
+  StartBuildPhase(BuildPhase::kCalibrating);
   // Tuples are the sample rows that are queries here.
   ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>((*build->calibration)->query_count()));
   for (bool done = false; !done;) {
@@ -23,14 +24,14 @@ void Calibrate(Build* build) {
 
 }  // namespace
 
-void BuildSegment(Build* build) {
+bool BuildSegment(Build* build) {
   StartBuildPhase(BuildPhase::kAssigning);
   ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(build->estimated_rows));
   AssignedRows rows = AssignRows(build);
-  StartBuildPhase(BuildPhase::kCalibrating);
   Calibrate(build);
-  WriteSegment(build, rows);
+  const bool written = WriteSegment(build, rows);
   EndAssignedRows(&rows);
+  return written;
 }
 
 }  // namespace ivfremote

@@ -259,6 +259,7 @@ void TrainLists(Build* build) {
   DropSample(&training);
   build->routing = Hold<Routing>(build->context, [&] { return new Routing(trainer->TakeRouting()); });
   Drop(training.trainer);
+  StartCoding(build);
   StartCalibration(build, &(*queries)->rows, &(*queries)->tids);
   Drop(queries);
 }

@@ -88,10 +88,11 @@ bool WriteOutput(Compaction* compaction) {
     build->spill |= (InputOf(compaction, i).flags & SegmentEntry::kSpilled) != 0;
   AssignedRows rows = FinishSorts(build, &compaction->sorts);
   TestPoint("compact.pages");
-  WriteSegment(build, rows);
+  const bool written = WriteSegment(build, rows);
   EndAssignedRows(&rows);
   TestPoint("compact.uploaded");
-  return true;
+  if (!written) GiveUpCompaction(compaction->maintenance, build->limit->sqlstate, build->limit->why);
+  return written;
 }
 
 // --------------------------------------------------------------------------------------------------------------------

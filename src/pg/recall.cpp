@@ -187,7 +187,7 @@ RecallRun* StartRun(const IndexAndTable& opened, const Arguments& arguments) {
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                     errmsg("index \"%s\" has no lists yet", RelationGetRelationName(run->index)),
                     errdetail("It was built with fewer rows than its flush_threshold, so every search looks at all rows."),
-                    errhint("Run REINDEX once the table has more rows.")));
+                    errhint("Run VACUUM once the table has more rows.")));
   run->context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote recall", ALLOCSET_DEFAULT_SIZES);
   run->row_context = AllocSetContextCreate(run->context, "ivfremote recall row", ALLOCSET_DEFAULT_SIZES);
   return run;

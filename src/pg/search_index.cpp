@@ -189,12 +189,12 @@ void AddUnordered(IndexSearch* search, Tid tid) {
 
 // Adds the rows of one pending page and returns the next page of its chain.
 BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generation, BlockNumber block,
-                           uint32_t number, const PendingLayout& layout, const ProbedLists* lists,
+                           uint32_t* position, const PendingLayout& layout, const ProbedLists* lists,
                            std::byte* wide_row) {
   LookAtWave(search);
   PageCopy page;
   CopyPage(search->index, block, PageKind::kPending, generation.id, &page);
-  CheckPendingRows(search->index, block, layout, page.special, number);
+  CheckPendingRows(search->index, block, layout, page.special, position);
   for (uint32_t i = 0; i < page.special.used; ++i) {
     const std::byte* at = page.payload + layout.RowOffset(i);
     PendingRow row;
@@ -241,8 +241,8 @@ void AddPendingRows(IndexSearch* search, const PendingGeneration& generation, co
     if (group == last_group) continue;
     last_group = group;
     BlockNumber block = PendingChainHead(search->index, generation, group);
-    for (uint32_t number = 0; block != kNoBlock; ++number)
-      block = AddPendingPage(search, generation, block, number, layout, lists, wide_row);
+    for (uint32_t position = 0; block != kNoBlock;)
+      block = AddPendingPage(search, generation, block, &position, layout, lists, wide_row);
   }
 }
 

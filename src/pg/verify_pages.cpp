@@ -83,15 +83,12 @@ bool CheckRawPage(const Verify* verify, std::byte* raw, PageKind kind, uint64_t 
   }
   std::memcpy(copy->payload, PayloadOf(page), kPayloadBytes);
   copy->special = *SpecialOf(page);
-  PageSpecial checked = copy->special;
-  // Deleted since we began: as good as before (docs/architecture.md "Concurrency" step 11).
-  if (checked.retire_xid >= verify->start_xid)
-    checked.flags = static_cast<uint16_t>(checked.flags & ~PageSpecial::kDeleted);
-  if ((checked.flags & PageSpecial::kDeleted) != 0) {
+  // One deleted since we began is as good as before (docs/architecture.md "Concurrency" step 11).
+  if ((copy->special.flags & PageSpecial::kDeleted) != 0 && copy->special.retire_xid < verify->start_xid) {
     *problem = pstrdup("page is in use but deleted");
     return false;
   }
-  const CoreError error = RunCore([&] { return CheckPage(checked, kind, owner); });
+  const CoreError error = RunCore([&] { return CheckPage(copy->special, kind, owner); });
   if (error.sqlstate != 0) *problem = pstrdup(error.message);
   return error.sqlstate == 0;
 }

@@ -1,5 +1,5 @@
-// Pending rows as ivfremote_verify() sees them. The current generation grows meanwhile, and the sweep takes dead pages out of
-// chains, so what a chain should be is known before and after it is walked.
+// Pending rows as ivfremote_verify() sees them. The current generation grows meanwhile, and bulk delete takes dead pages out of
+// chains, so what a chain should be is known only where it was the same before and after it was walked.
 #include <algorithm>
 #include <cstring>
 
@@ -70,9 +70,10 @@ void VerifyChain(Verify* verify, const Generation& state, uint32_t group) {
   uint64_t rows = 0;
   bool tail_reached = before.tail == kNoBlock;
   BlockNumber block = before.head;
-  for (uint32_t number = 0; block != kNoBlock; ++number) {
+  uint32_t position = 0;
+  while (block != kNoBlock) {
     if (!ReachPage(verify, state.part, block, PageKind::kPending, state.generation->id, page)) break;
-    const CoreError error = RunCore([&] { return CheckPendingPage(state.layout, page->special, number); });
+    const CoreError error = RunCore([&] { return CheckPendingPage(state.layout, page->special, &position); });
     if (error.sqlstate != 0) {
       Report(verify, {state.part, block}, "%s", error.message);
       break;
@@ -90,7 +91,8 @@ void VerifyChain(Verify* verify, const Generation& state, uint32_t group) {
   // A tail of before that is none any more may have been taken out.
   if (!tail_reached && after.tail == before.tail)
     Report(verify, {state.part, state.directory[group]}, "chain of group %u does not reach its last page, %u", group, before.tail);
-  if (rows > after.rows || (after.rows > 0 && after.head == kNoBlock))
+  const bool unchanged = after.head == before.head && after.tail == before.tail && after.rows == before.rows;
+  if (unchanged && rows != after.rows)
     Report(verify, {state.part, state.directory[group]},
            "chain of group %u has " UINT64_FORMAT " rows instead of " UINT64_FORMAT, group, rows, after.rows);
 }
