@@ -167,7 +167,7 @@ Blocks FindBlocks(const IndexSearch* search, uint32_t segment_number, const Prob
     ThrowCorruptIndex(search->index, segment.directory.root, "directory has the wrong length");
   ReadDirectory(&source, 0, sizeof bytes, bytes);
   DirectoryHeader header;
-  CallCore([&] { return DecodeDirectoryHeader(bytes, &header); });
+  CheckContent(search->index, segment.directory.root, RunCore([&] { return DecodeDirectoryHeader(bytes, &header); }));
   if (header.EncodedBytes() != segment.directory.bytes)
     ThrowCorruptIndex(search->index, segment.directory.root, "directory has the wrong length");
   for (uint32_t i = 0; i < lists.count; ++i) {
@@ -181,7 +181,8 @@ Blocks FindBlocks(const IndexSearch* search, uint32_t segment_number, const Prob
     for (uint32_t k = 0; k < entry.block_count; ++k) {
       BlockEntry block;
       ReadDirectory(&source, header.BlockEntryOffset(entry.first_block + k), sizeof block, &block);
-      CallCore([&] { return CheckBlockEntry(block, list, segment.bytes); });
+      CheckContent(search->index, segment.directory.root,
+                   RunCore([&] { return CheckBlockEntry(block, list, segment.bytes); }));
       AddBlock(&blocks, block);
     }
   }
@@ -311,10 +312,7 @@ void DeliverFromPages(IndexSearch* search, uint16_t number) {
       at += piece;
     }
     const CoreError error = RunCore([&] { return core.Deliver(number, i); });
-    if (error.sqlstate != 0)
-      ereport(ERROR, (errcode(error.sqlstate),
-                      errmsg("could not read index \"%s\"", RelationGetRelationName(search->index)),
-                      errdetail_internal("%s", error.message), errhint("Please REINDEX it.")));
+    CheckContent(search->index, segment.data.root, error);
   }
 }
 
