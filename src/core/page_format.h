@@ -84,9 +84,10 @@ struct PendingGeneration {
   CodeKind code_kind = CodeKind::kFloat32;  // of its rows: floats while the index is untrained
   uint8_t reserved0[3] = {};
   uint32_t row_bytes = 0;  // of a pending row with what a newer library appends to it; 0: nothing is appended
-  uint8_t reserved1[8] = {};
+  int64_t began = 0;  // when its first row may have come: microseconds since 2000 in UTC; 0: not known
 };
-static_assert(sizeof(PendingGeneration) == 40 && offsetof(PendingGeneration, row_bytes) == 28);
+static_assert(sizeof(PendingGeneration) == 40 && offsetof(PendingGeneration, row_bytes) == 28 &&
+              offsetof(PendingGeneration, began) == 32);
 static_assert(offsetof(PendingGeneration, group_count) == 8 && offsetof(PendingGeneration, directory_root) == 16 &&
               offsetof(PendingGeneration, list_count) == 20 && offsetof(PendingGeneration, code_kind) == 24);
 
@@ -159,7 +160,8 @@ struct MetaPage {
   uint32_t write_features = 0;
   uint32_t reserved1 = 0;
   uint64_t recall_curve_id = 0;  // owner of the curve's pages; 0: the routing version
-  uint8_t reserved2[72] = {};
+  int64_t last_flush = 0;        // when a flush made a segment: microseconds since 2000 in UTC; 0: never
+  uint8_t reserved2[64] = {};
   SweepState swept;
   SegmentEntry segments[kMaxSegments];
 
@@ -179,8 +181,8 @@ static_assert(offsetof(MetaPage, dimensions) == 16 && offsetof(MetaPage, rotatio
               offsetof(MetaPage, routing_id) == 144 && offsetof(MetaPage, routing) == 152 &&
               offsetof(MetaPage, list_count) == 168 && offsetof(MetaPage, server) == 176 &&
               offsetof(MetaPage, recall_curve) == 240 && offsetof(MetaPage, write_features) == 256 &&
-              offsetof(MetaPage, recall_curve_id) == 264 && offsetof(MetaPage, swept) == 344 &&
-              offsetof(MetaPage, segments) == 376);
+              offsetof(MetaPage, recall_curve_id) == 264 && offsetof(MetaPage, last_flush) == 272 &&
+              offsetof(MetaPage, swept) == 344 && offsetof(MetaPage, segments) == 376);
 
 // `payload` of a meta page to a checked copy.
 Status DecodeMetaPage(Bytes payload, MetaPage* meta);

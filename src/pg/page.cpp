@@ -18,6 +18,16 @@ void ThrowCorruptIndex(Relation index, BlockNumber block, const char* detail) {
   pg_unreachable();
 }
 
+void CheckContent(Relation index, BlockNumber block, const CoreError& error) {
+  if (error.sqlstate == 0) return;
+  if (error.code == StatusCode::kCorrupt) ThrowCorruptIndex(index, block, error.message);
+  if (error.code == StatusCode::kUnsupported)
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                    errmsg("index \"%s\": %s", RelationGetRelationName(index), error.message),
+                    errhint("Install the newer library on this server too.")));
+  ThrowCoreError(error);
+}
+
 void CheckIndexPage(Relation index, BlockNumber block, Page page, PageKind kind, uint64_t owner) {
   if (PageIsNew(page)) ThrowCorruptIndex(index, block, "page is empty");
   if (PageGetSpecialSize(page) != MAXALIGN(sizeof(PageSpecial)))

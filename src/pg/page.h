@@ -6,6 +6,7 @@
 
 #include "core/page_format.h"
 #include "pg/postgres_c.h"
+#include "pg/wall.h"
 
 namespace ivfremote {
 
@@ -31,6 +32,8 @@ void CheckIndexPage(Relation index, BlockNumber block, Page page, PageKind kind,
 // The same for a page that will be changed: a deleted one won't.
 void CheckLivePage(Relation index, BlockNumber block, Page page, PageKind kind, uint64_t owner);
 [[noreturn]] void ThrowCorruptIndex(Relation index, BlockNumber block, const char* detail);
+// Ends with an error unless the core could make sense of what was read from pages of the index; `block` is the root of its stream.
+void CheckContent(Relation index, BlockNumber block, const CoreError& error);
 
 void CopyPage(Relation index, BlockNumber block, PageKind kind, uint64_t owner, PageCopy* copy);
 

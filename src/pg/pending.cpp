@@ -11,6 +11,10 @@
 #include "pg/stream.h"
 #include "pg/wall.h"
 
+extern "C" {
+#include "utils/timestamp.h"
+}
+
 namespace ivfremote {
 
 PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t list_count) {
@@ -32,6 +36,7 @@ PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t list_co
   generation.list_count = list_count;
   generation.directory_root = directory.root;
   generation.directory_depth = directory.depth;
+  generation.began = GetCurrentTimestamp();
   return generation;
 }
 

@@ -214,29 +214,6 @@ const char* ServerNameOf(Relation index, const MetaPage& meta) {
 
 Oid LookUpServer(const char* name) { return GetOurServer(name)->serverid; }
 
-Oid CheckServerOwner(const char* name) {
-  const ForeignServer* server = GetOurServer(name);
-#if PG_VERSION_NUM >= 160000
-  const bool owner = object_ownercheck(ForeignServerRelationId, server->serverid, GetUserId());
-#else
-  const bool owner = pg_foreign_server_ownercheck(server->serverid, GetUserId());
-#endif
-  if (!owner) aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_FOREIGN_SERVER, name);
-  return server->owner;
-}
-
-void NamePlace(const char* server_name, char place[kPlaceDigits + 1]) {
-  const ForeignServer* server = GetOurServer(server_name);
-  const ServerOptions options = ParseServerOptions(server->options, server->owner);
-  CallCore([&] {
-    const std::string text = std::string(options.url) + "\n" + (options.endpoint == nullptr ? "" : options.endpoint);
-    strlcpy(place, Sha256Hex(std::as_bytes(std::span(text))).c_str(), kPlaceDigits + 1);
-    return Status::Ok();
-  });
-}
-
-int64 ServerRetention(const char* name) { return RetentionUs(GetOurServer(name)->options); }
-
 const char* ServerProblem(const char* name, Oid role, int* sqlstate) {
   const ForeignServer* server = GetForeignServerByName(name, true);
   if (server == nullptr) {
@@ -259,6 +236,29 @@ const char* ServerProblem(const char* name, Oid role, int* sqlstate) {
   }
   return nullptr;
 }
+
+Oid CheckServerOwner(const char* name) {
+  const ForeignServer* server = GetOurServer(name);
+#if PG_VERSION_NUM >= 160000
+  const bool owner = object_ownercheck(ForeignServerRelationId, server->serverid, GetUserId());
+#else
+  const bool owner = pg_foreign_server_ownercheck(server->serverid, GetUserId());
+#endif
+  if (!owner) aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_FOREIGN_SERVER, name);
+  return server->owner;
+}
+
+void NamePlace(const char* server_name, char place[kPlaceDigits + 1]) {
+  const ForeignServer* server = GetOurServer(server_name);
+  const ServerOptions options = ParseServerOptions(server->options, server->owner);
+  CallCore([&] {
+    const std::string text = std::string(options.url) + "\n" + (options.endpoint == nullptr ? "" : options.endpoint);
+    strlcpy(place, Sha256Hex(std::as_bytes(std::span(text))).c_str(), kPlaceDigits + 1);
+    return Status::Ok();
+  });
+}
+
+int64 ServerRetention(const char* name) { return RetentionUs(GetOurServer(name)->options); }
 
 void CheckServerUsage(Oid server) {
 #if PG_VERSION_NUM >= 160000

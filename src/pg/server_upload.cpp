@@ -127,6 +127,7 @@ template <typename Step>
 bool StepUntilDone(ServerUpload* state, Step step) {
   const ObjectStore* store = state->store->object;
   StoreLimit* limit = state->limit;
+  if (limit != nullptr && limit->failed) return false;
   for (bool done = false; !done;) {
     Look look{};
     const Clock::time_point start = Clock::now();
