@@ -9,7 +9,9 @@ class TextReading : public Operation {
 
   Status Step(Clock::time_point deadline, bool* done) override {
     Status status = read_->Step(deadline, done);
-    if (status.code() != StatusCode::kNotFound) return status;
+    // Who may not list a bucket is not told that an object is missing.
+    const bool untold = status.code() == StatusCode::kDenied && status.message().find("AccessDenied") != std::string::npos;
+    if (status.code() != StatusCode::kNotFound && !untold) return status;
     *object_ = {};
     *done = true;
     return Status::Ok();

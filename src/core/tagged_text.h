@@ -5,7 +5,8 @@
 
 namespace ivfremote {
 
-// Reads an object; one that does not exist has neither text nor tag, and is no error. `object` must outlive the operation.
+// Reads an object; one that does not exist has neither text nor tag, and is no error; nor is one that may not be read, which a store
+// does not tell from it. `object` must outlive the operation.
 Status ReadText(ObjectStore* store, std::string key, size_t limit, TaggedObject* object,
                 std::unique_ptr<Operation>* operation);
 

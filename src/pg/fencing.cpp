@@ -50,25 +50,47 @@ void NameFile(const char* place, const Uuid& incarnation, OwnerFile* file) {
   snprintf(file->temporary, MAXPGPATH, "%s/%s%s.%s.new", kLocalDirectory, kFilePrefix, place, id);
 }
 
-// `written`: the nonce that OWNER has; "": one that is not ours, or none.
-void WriteOwnerFile(const char* place, const Uuid& own, const Uuid& incarnation, const char* written, const char* writing) {
-  OwnerFile file;
-  NameFile(place, incarnation, &file);
-  WriteLocalFile(file.path, file.temporary,
-                 psprintf("cluster %s\nwritten %s\nwriting %s\n", IncarnationText(own), written[0] == '\0' ? "-" : written, writing));
-}
+// Of OWNER: the one it had when it was read last, and those that were about to be written since.
+struct Nonces {
+  static constexpr int kMax = 8;
+  int count;
+  char text[kMax][kNonceBytes];
+};
 
-// Whether a file is of this cluster, and then whether it has the nonce.
-bool FileIsOurs(const char* path, const Uuid& own, const char* nonce, bool* known) {
+// False for a file of another cluster, or none.
+bool ReadNonces(const char* path, const Uuid& own, Nonces* nonces) {
+  nonces->count = 0;
   const char* text = ReadLocalFile(path);
   char cluster[kIncarnationBytes];
-  char written[kNonceBytes] = "";
-  char writing[kNonceBytes] = "";
-  if (text == nullptr || sscanf(text, "cluster %32[0-9a-f]\nwritten %32s\nwriting %32[0-9a-f]\n", cluster, written, writing) != 3)
-    return false;
+  int at = 0;
+  if (text == nullptr || sscanf(text, "cluster %32[0-9a-f]\n%n", cluster, &at) != 1) return false;
   if (std::strcmp(cluster, IncarnationText(own)) != 0) return false;
-  *known = *known || std::strcmp(nonce, written) == 0 || std::strcmp(nonce, writing) == 0;
+  for (int end = 0; nonces->count < Nonces::kMax; at += end)
+    if (sscanf(text + at, "nonce %32[0-9a-f]\n%n", nonces->text[nonces->count], &end) != 1) break;
+    else ++nonces->count;
   return true;
+}
+
+bool Contains(const Nonces& nonces, const char* nonce) {
+  for (int i = 0; i < nonces.count; ++i)
+    if (std::strcmp(nonces.text[i], nonce) == 0) return true;
+  return false;
+}
+
+// `current`: the known nonce that OWNER has; null: one that is not known, or none, or it can't be read. Then what was written before may
+// show again.
+void WriteOwnerFile(const char* place, const Uuid& own, const Uuid& incarnation, const char* current, const char* writing) {
+  OwnerFile file;
+  NameFile(place, incarnation, &file);
+  Nonces before;
+  ReadNonces(file.path, own, &before);
+  StringInfoData text;
+  initStringInfo(&text);
+  appendStringInfo(&text, "cluster %s\nnonce %s\n", IncarnationText(own), writing);
+  if (current != nullptr) appendStringInfo(&text, "nonce %s\n", current);
+  for (int i = 0; current == nullptr && i < before.count && i < Nonces::kMax - 1; ++i)
+    appendStringInfo(&text, "nonce %s\n", before.text[i]);
+  WriteLocalFile(file.path, file.temporary, text.data);
 }
 
 // Calls visit(path, place, incarnation) for each of the local files.
@@ -93,7 +115,8 @@ bool KnowsNonce(const Uuid& own, const Uuid& incarnation, const char* nonce) {
   const char* wanted = IncarnationText(incarnation);
   bool known = false;
   VisitOwnerFiles([&](const char* path, const char*, const char* id) {
-    if (std::strcmp(id, wanted) == 0) FileIsOurs(path, own, nonce, &known);
+    Nonces nonces;
+    known = known || (std::strcmp(id, wanted) == 0 && ReadNonces(path, own, &nonces) && Contains(nonces, nonce));
   });
   return known;
 }
@@ -195,12 +218,18 @@ Claim AdvanceOwner(const Claimant& claimant, const char* place, const Uuid& own,
     char nonce[kNonceBytes];
     NewNonce(nonce);
     // Before the PUT: whatever becomes of it, the nonce that is found next is known.
-    WriteOwnerFile(place, own, incarnation, known ? seen->nonce : "", nonce);
+    WriteOwnerFile(place, own, incarnation, known ? seen->nonce : nullptr, nonce);
     if (!WriteOwner(claimant, incarnation, seen->token + 1, nonce, advance)) return Claim::kGaveUp;
     TestPoint("owner.written");
     ReportNotice(claimant.server, claimant.store);
     if (advance->replaced) return Claim::kOurs;
+    // It is there, and was not to be seen: trying again does not help.
+    if (!seen->exists && i > 0) break;
   }
+  if (!seen->exists)
+    ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                    errmsg("object OWNER of incarnation %s exists, but cannot be read", IncarnationText(incarnation)),
+                    errhint("Let the keys of the user mapping read objects, too.")));
   ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
                   errmsg("object OWNER of incarnation %s changes all the time", IncarnationText(incarnation)),
                   errhint("Other backends or clusters are writing it. Try again.")));
@@ -269,8 +298,8 @@ Uuid* AdoptedIncarnations(const char* server, const Uuid& own, int* count) {
   const char* own_id = IncarnationText(own);
   List* ids = NIL;
   VisitOwnerFiles([&](const char* path, const char* its_place, const char* id) {
-    bool known = false;
-    if (std::strcmp(its_place, place) == 0 && std::strcmp(id, own_id) != 0 && FileIsOurs(path, own, "", &known))
+    Nonces nonces;
+    if (std::strcmp(its_place, place) == 0 && std::strcmp(id, own_id) != 0 && ReadNonces(path, own, &nonces))
       ids = lappend(ids, pstrdup(id));
   });
   *count = 0;

@@ -143,8 +143,18 @@ $node->safe_psql('postgres', q{ALTER USER MAPPING FOR PUBLIC SERVER lake OPTIONS
 like($node->safe_psql('postgres', "SELECT attempt(\$\$$build\$\$)"),
 	qr/^42501 \| could not write index "items_idx" to server "lake" \| Nothing had been stored; last: .*HTTP 403 SignatureDoesNotMatch\. \|/, 'wrong keys: before the build begins');
 $node->safe_psql('postgres', "ALTER USER MAPPING FOR PUBLIC SERVER lake OPTIONS (SET secret_access_key '$store->{secret_key}')");
+my ($owner) = grep { m{/OWNER$} } $store->objects('items');
+$store->request('DELETE', "/items/$owner");
+$front->clear_log;
+$front->fault(p403 => 100, code => 'AccessDenied', method => 'GET', limit => 2);
+is($node->safe_psql('postgres', "SELECT attempt(\$\$$build\$\$)"), 'done', 'keys that may write, and not list: the build begins, and makes an OWNER');
+is(scalar(grep { ($_->{status} // 0) == 403 } $front->access_log), 2, 'keys that may write, and not list: they are told nothing') or note(map { "$_->{method} $_->{uri} $_->{status}\n" } $front->access_log);
 $front->fault(p403 => 100, code => 'AccessDenied', method => 'GET');
-is($node->safe_psql('postgres', "SELECT attempt(\$\$$build\$\$)"), 'done', 'keys that may write, and not list: the build begins');
+like($node->safe_psql('postgres', "SELECT attempt(\$\$" . $build =~ s/items_idx/other_idx/r . "\$\$)"),
+	qr/^42501 \| object OWNER of incarnation [0-9a-f]{32} exists, but cannot be read \| Let the keys/, 'keys that may write, and not read');
+$front->fault;
+$node->safe_psql('postgres', "DROP INDEX items_idx; $build");
+is($node->safe_psql('postgres', q{SELECT split_part(object_key, '/', 1) FROM ivfremote_segments('items_idx')}), $owner =~ m{/([0-9a-f]{32})/} ? $1 : '', 'they do not make the cluster forget what it wrote');
 $node->safe_psql('postgres', 'DROP INDEX items_idx');
 
 # Cancelled at every step
@@ -187,7 +197,8 @@ for my $case (
 	cmp_ok($seconds, '<', $limit_s, "cancelled $name: soon");
 	$front->fault;
 	no_uploads("cancelled $name");
-	is(scalar(my @now = $store->objects('items')), @objects + $left, "cancelled $name: " . ($left ? 'an object nobody refers to' : 'no object'));
+	my @now = $store->objects('items');
+	is(scalar(@now), @objects + $left, "cancelled $name: " . ($left ? 'an object nobody refers to' : 'no object')) or note("before: @objects\nnow: @now");
 	is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relname = 'items_idx'}), 0, "cancelled $name: no index");
 }
 @objects = $store->objects('items');

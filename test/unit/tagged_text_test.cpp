@@ -169,6 +169,21 @@ TEST(TaggedTextOnS3, AStrictStoreRefusesBareTags) {
   EXPECT_FALSE(replaced);
 }
 
+// Keys that may read objects, and not list them, get this answer for a missing one.
+TEST(TaggedTextOnS3, RefusedReadsMayBeOfAMissingObject) {
+  TinyS3 server;
+  const auto store = StoreOf(server);
+  std::string code = "AccessDenied";
+  server.set_interfere([&code](size_t, const TinyS3::Request&) {
+    return TinyS3::Answer{403, "", "<Error><Code>" + code + "</Code></Error>", false};
+  });
+  TaggedObject object;
+  ASSERT_OK(ReadIt(store.get(), &object));
+  EXPECT_EQ(object.tag, "");
+  code = "SignatureDoesNotMatch";
+  EXPECT_TRUE(Fails(ReadIt(store.get(), &object), StatusCode::kDenied));
+}
+
 TEST(TaggedTextOnS3, AStoreWithoutTagsIsRefused) {
   TinyS3 server;
   const auto store = StoreOf(server);
