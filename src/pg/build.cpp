@@ -84,8 +84,8 @@ void BuildTrained(Build* build, MetaPage* meta) {
   build->segment = SegmentEntry{};
   build->segment.name.index_uuid = meta->index_uuid;
   meta->dimensions = build->dimensions;
-  if (build->server[0] != '\0') CheckServerAnswers(build->index, build->server);
-  TrainAndBuild(build, meta);
+  if (build->server[0] != '\0') (void)CheckServerAnswers(build->index, build->server, nullptr);
+  (void)TrainAndBuild(build, meta);
   const uint64_t generation = meta->next_id++;
   meta->current = CreateGeneration(build->index, generation, meta->list_count);
   meta->current.code_kind = meta->code_kind;
@@ -101,13 +101,13 @@ StreamRef WriteEncoded(const Build* build, Held<std::vector<std::byte>>* encoded
 
 }  // namespace
 
-void TrainAndBuild(Build* build, MetaPage* meta) {
+bool TrainAndBuild(Build* build, MetaPage* meta) {
   build->format = {meta->code_kind, meta->bits, build->dimensions};
   if (build->format.bits == 0) build->format = AutomaticFormat(build->dimensions);
   build->rotation_seed = meta->rotation_seed;
   TrainLists(build);
   CodeCentroids(build);
-  BuildSegment(build);
+  if (!BuildSegment(build)) return false;
 
   const Routing* routing = build->routing->object;
   meta->list_count = routing->list_count();
@@ -122,6 +122,7 @@ void TrainAndBuild(Build* build, MetaPage* meta) {
       return new std::vector<std::byte>((*build->curve)->Encode());
     }));
   meta->segments[meta->segment_count++] = build->segment;
+  return true;
 }
 
 void ReportProgress(int parameter, int64 value) {

@@ -6,6 +6,7 @@
 #include "core/routing.h"
 #include "core/training.h"
 #include "pg/page.h"
+#include "pg/server_upload.h"
 #include "pg/settings.h"
 #include "pg/vectors.h"
 #include "pg/wall.h"
@@ -49,6 +50,7 @@ struct Build {
   Metric metric;
   int requested_lists;   // 0: automatic
   const char* server;    // "" if embedded
+  StoreLimit* limit;     // of VACUUM; null: none, see server_upload.h
 
   // What the sample says.
   uint32_t dimensions;    // 0: no row yet
@@ -64,6 +66,7 @@ struct Build {
   Held<RowCoder>* coder;
   Held<Calibration>* calibration;
   Held<RecallCurve>* curve;
+  Held<SampleRows>* sample;  // for calibrations to come, from the segment; null: none
 
   double heap_rows;     // seen by the build's scan of the table
   double indexed_rows;
@@ -114,12 +117,13 @@ int TrainingThreads();
 // Finds `curve`, when all rows have passed by and the routing has its radii; `calibration` is gone afterwards.
 void Calibrate(Build* build);
 
-// Assigns every row to its list, codes it, sorts, finds the recall curve (if there is a calibration) and writes the segment with
-// its directory and tid map.
-void BuildSegment(Build* build);
+// Assigns every row to its list, codes it, sorts, finds the recall curve and writes the segment with its directory and
+// tid map. False if build->limit has been met.
+bool BuildSegment(Build* build);
 
 // All phases after the number of lists is chosen. Puts into `meta` what they have made: format, routing, curve and the segment.
-void TrainAndBuild(Build* build, MetaPage* meta);
+// False if build->limit has been met.
+bool TrainAndBuild(Build* build, MetaPage* meta);
 
 // TIDs in the sort.
 inline int64 PackTid(Tid tid) { return static_cast<int64>(tid.block) << 16 | tid.offset; }
@@ -136,7 +140,7 @@ struct AssignedRows {
 };
 
 // The last part of BuildSegment: turns the sorted rows into build->segment, in a server or in pages, and its directory. The tid map
-// is not its matter.
-void WriteSegment(Build* build, const AssignedRows& rows);
+// is not its matter. False if build->limit has been met.
+bool WriteSegment(Build* build, const AssignedRows& rows);
 
 }  // namespace ivfremote

@@ -52,7 +52,7 @@ void StartServerUpload(Writing* state) {
   if (!pg_strong_random(&segment->name.random, sizeof segment->name.random))
     ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
   state->upload = StartUpload(state->build->index, state->build->server, segment->name, segment->part_bytes,
-                              state->expected_bytes);
+                              state->expected_bytes, state->build->limit);
 }
 
 Writing* StartWriting(Build* build) {
@@ -96,20 +96,22 @@ void DrainToPages(Writing* state) {
   ReportBytesWritten(state->pages.bytes, state->expected_bytes);
 }
 
-void DrainOutput(Writing* state) {
+bool DrainOutput(Writing* state) {
   // Of whatever has been looked up: maintenance of hours must not hold back VACUUM.
   InvalidateCatalogSnapshot();
-  if (ToServer(state))
-    UploadOutput(state->upload, state->writer->object);
-  else
+  if (!ToServer(state))
     DrainToPages(state);
+  else if (!UploadOutput(state->upload, state->writer->object))
+    return false;
   state->drained = (*state->writer)->bytes();
+  return true;
 }
 
-void WriteRows(Writing* state, const AssignedRows& rows) {
+bool WriteRows(Writing* state, const AssignedRows& rows) {
   TupleTableSlot* slot = MakeSingleTupleTableSlot(rows.descriptor, &TTSOpsMinimalTuple);
   int64 written = 0;
-  while (tuplesort_gettupleslot(rows.sort, true, false, slot, nullptr)) {
+  bool stored = true;
+  while (stored && tuplesort_gettupleslot(rows.sort, true, false, slot, nullptr)) {
     CHECK_FOR_INTERRUPTS();
     bool isnull;
     const auto list = static_cast<uint32_t>(DatumGetInt32(slot_getattr(slot, 1, &isnull)));
@@ -119,25 +121,29 @@ void WriteRows(Writing* state, const AssignedRows& rows) {
     const auto* row = reinterpret_cast<const std::byte*>(VARDATA_ANY(bytes));
     CallCore([&] { return (*state->writer)->Add(list, centroid, tid, row); });
     if (++written % kDrainRows == 0 || (*state->writer)->bytes() - state->drained >= kDrainBytes) {
-      DrainOutput(state);
+      stored = DrainOutput(state);
       ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, written);
     }
   }
   ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, written);
   ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, written);
   ExecDropSingleTupleTableSlot(slot);
+  return stored;
 }
 
-void FinishWriting(Writing* state) {
+bool FinishWriting(Writing* state) {
   Build* build = state->build;
   SegmentEntry* segment = &build->segment;
-  CallCore([&] { return (*state->writer)->Finish(static_cast<uint64_t>(build->indexed_rows)); });
+  CallCore([&] {
+    if (build->sample != nullptr) (*state->writer)->SetSample(std::move(**build->sample));
+    return (*state->writer)->Finish(static_cast<uint64_t>(build->indexed_rows));
+  });
   segment->bytes = state->expected_bytes = (*state->writer)->bytes();
-  DrainOutput(state);
-  if (ToServer(state))
-    FinishUpload(state->upload, segment->bytes);
-  else
+  if (!DrainOutput(state)) return false;
+  if (!ToServer(state))
     segment->data = StreamWriterFinish(&state->pages);
+  else if (!FinishUpload(state->upload, segment->bytes))
+    return false;
   segment->id = build->segment_id;
   segment->rows = static_cast<uint64_t>(build->indexed_rows);
   if (build->spill) segment->flags |= SegmentEntry::kSpilled;
@@ -148,16 +154,16 @@ void FinishWriting(Writing* state) {
   segment->directory = WriteStream(build->index, build->segment_id, **directory);
   Drop(directory);
   Drop(state->writer);
+  return true;
 }
 
 }  // namespace
 
-void WriteSegment(Build* build, const AssignedRows& rows) {
+bool WriteSegment(Build* build, const AssignedRows& rows) {
   StartBuildPhase(BuildPhase::kWriting);
   ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(ExpectedRows(build)));
   Writing* writing = StartWriting(build);
-  WriteRows(writing, rows);
-  FinishWriting(writing);
+  return WriteRows(writing, rows) && FinishWriting(writing);
 }
 
 }  // namespace ivfremote

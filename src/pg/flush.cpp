@@ -56,33 +56,36 @@ void PublishWithoutSealed(Maintenance* maintenance) {
   maintenance->published = true;
 }
 
-// Makes the sealed generation of a trained index a segment, or nothing if none of its rows is alive.
-void FlushSealed(Maintenance* maintenance, uint64_t* rows) {
+// Makes the sealed generation of a trained index a segment, or nothing if none of its rows is alive. False if the store has
+// failed.
+bool FlushSealed(Maintenance* maintenance, uint64_t* rows) {
   MetaPage* meta = maintenance->meta;
   if (CountPendingRows(maintenance->index, meta->sealed) == 0) {
     PublishWithoutSealed(maintenance);
-    return;
+    return true;
   }
   Build* build = NewSegmentBuild(maintenance);
   MemoryContext old = MemoryContextSwitchTo(build->context);
   AssignedRows assigned = IsRaw(meta->sealed) ? SortRawRows(*meta, build) : SortCodedRows(*meta, build);
-  if (build->indexed_rows > 0) {
-    WriteSegment(build, assigned);
-    meta->segments[meta->segment_count++] = build->segment;
-    TestPoint("flush.uploaded");
-  }
+  const bool any = build->indexed_rows > 0;
+  const bool written = !any || WriteSegment(build, assigned);
   EndAssignedRows(&assigned);
-  TestPoint("flush.pages");
-  PublishWithoutSealed(maintenance);
-  *rows += static_cast<uint64_t>(build->indexed_rows);
+  if (written) TestPoint("flush.uploaded");
+  if (written) {
+    if (any) meta->segments[meta->segment_count++] = build->segment;
+    TestPoint("flush.pages");
+    PublishWithoutSealed(maintenance);
+    *rows += static_cast<uint64_t>(build->indexed_rows);
+  }
   MemoryContextSwitchTo(old);
   MemoryContextDelete(build->context);
-  TestPoint("flush.published");
+  if (written) TestPoint("flush.published");
+  return written;
 }
 
 // Trains the index on its pending rows, and makes the sealed ones its first segment. What has been inserted meanwhile is then
-// sealed.
-void TrainOnSealed(Maintenance* maintenance, uint64_t pending_rows, uint64_t* rows) {
+// sealed. False if the store has failed.
+bool TrainOnSealed(Maintenance* maintenance, uint64_t pending_rows, uint64_t* rows) {
   MetaPage* meta = maintenance->meta;
   Build* build = NewSegmentBuild(maintenance);
   MemoryContext old = MemoryContextSwitchTo(build->context);
@@ -96,22 +99,35 @@ void TrainOnSealed(Maintenance* maintenance, uint64_t pending_rows, uint64_t* ro
   ChooseLists(build);
   auto* after = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
   std::memcpy(static_cast<void*>(after), meta, sizeof *meta);
-  TrainAndBuild(build, after);
-  TestPoint("flush.uploaded");
-  after->sealed = meta->current;
-  after->current = CreateGeneration(build->index, generation, after->list_count);
-  after->current.code_kind = after->code_kind;
-  TestPoint("flush.pages");
-  PublishMeta(build->index, after);
-  std::memcpy(static_cast<void*>(meta), after, sizeof *after);
-  maintenance->published = true;
-  *rows += static_cast<uint64_t>(build->indexed_rows);
+  const bool built = TrainAndBuild(build, after);
+  if (built) {
+    TestPoint("flush.uploaded");
+    after->sealed = meta->current;
+    after->current = CreateGeneration(build->index, generation, after->list_count);
+    after->current.code_kind = after->code_kind;
+    TestPoint("flush.pages");
+    PublishMeta(build->index, after);
+    std::memcpy(static_cast<void*>(meta), after, sizeof *after);
+    maintenance->published = true;
+    *rows += static_cast<uint64_t>(build->indexed_rows);
+  }
   MemoryContextSwitchTo(old);
   MemoryContextDelete(build->context);
-  TestPoint("train.published");
+  if (built) TestPoint("train.published");
+  return built;
 }
 
-// False: there are too few rows.
+// By hand, why nothing is done.
+void NoteTooFew(const Maintenance* maintenance, uint64_t rows, double threshold) {
+  if (maintenance->in_vacuum) return;
+  ereport(NOTICE, (errmsg("index \"%s\" is not flushed before it has %.0f rows", RelationGetRelationName(maintenance->index),
+                          std::max(threshold, 1.0)),
+                   errdetail("It has %llu, and is trained by its first flush. Until then every search looks at all rows.",
+                             static_cast<unsigned long long>(rows)),
+                   errhint("Use ALTER INDEX ... SET (flush_threshold = ...) to train it on fewer.")));
+}
+
+// Trains an untrained index, unless there are too few rows. False if the store has failed.
 bool Train(Maintenance* maintenance, uint64_t* rows) {
   Relation index = maintenance->index;
   const MetaPage& meta = *maintenance->meta;
@@ -119,19 +135,13 @@ bool Train(Maintenance* maintenance, uint64_t* rows) {
   const uint64_t alive = sealed + CountLivePendingRows(index, meta, meta.current);
   const double threshold = FlushThreshold(index, static_cast<double>(alive));
   if (alive == 0 || static_cast<double>(alive) < threshold) {
-    if (!maintenance->in_vacuum)
-      ereport(NOTICE, (errmsg("index \"%s\" is not flushed before it has %.0f rows", RelationGetRelationName(index),
-                              std::max(threshold, 1.0)),
-                       errdetail("It has %llu, and is trained by its first flush. Until then every search looks at all rows.",
-                                 static_cast<unsigned long long>(alive)),
-                       errhint("Use ALTER INDEX ... SET (flush_threshold = ...) to train it on fewer.")));
-    return false;
+    NoteTooFew(maintenance, alive, threshold);
+    return true;
   }
-  if (maintenance->server[0] != '\0') CheckServerAnswers(index, maintenance->server);
+  if (maintenance->server[0] != '\0' && !CheckServerAnswers(index, maintenance->server, maintenance->limit)) return false;
   if (meta.sealed.id != 0 && sealed == 0) PublishWithoutSealed(maintenance);
   if (meta.sealed.id == 0) Seal(maintenance);
-  TrainOnSealed(maintenance, alive, rows);
-  return true;
+  return TrainOnSealed(maintenance, alive, rows);
 }
 
 bool HasRoom(Maintenance* maintenance) {
@@ -144,22 +154,33 @@ bool HasRoom(Maintenance* maintenance) {
   return false;
 }
 
+bool TryFlush(Maintenance* maintenance, uint64_t* rows) {
+  const MetaPage* meta = maintenance->meta;
+  if (!FindServer(maintenance)) return false;
+  const bool training = !meta->trained();
+  if (training && !Train(maintenance, rows)) return false;
+  if (!meta->trained()) return true;
+  // What was inserted during training; or an earlier flush failed after it had sealed.
+  if (meta->sealed.id != 0) {
+    if (!HasRoom(maintenance)) return true;
+    if (!FlushSealed(maintenance, rows)) return false;
+  }
+  if (training || CountPendingRows(maintenance->index, meta->current) == 0 || !HasRoom(maintenance)) return true;
+  Seal(maintenance);
+  return FlushSealed(maintenance, rows);
+}
+
 }  // namespace
 
 bool FlushPending(Maintenance* maintenance, uint64_t* rows) {
   *rows = 0;
-  const MetaPage* meta = maintenance->meta;
-  const bool training = !meta->trained();
-  if (training && !Train(maintenance, rows)) return true;
-  // What was inserted during training; or an earlier flush failed after it had sealed.
-  if (meta->sealed.id != 0) {
-    if (!HasRoom(maintenance)) return true;
-    FlushSealed(maintenance, rows);
-  }
-  if (training || CountPendingRows(maintenance->index, meta->current) == 0 || !HasRoom(maintenance)) return true;
-  Seal(maintenance);
-  FlushSealed(maintenance, rows);
-  return true;
+  if (TryFlush(maintenance, rows)) return true;
+  maintenance->gave_up = true;
+  ereport(WARNING, (errcode(maintenance->limit->sqlstate),
+                    errmsg("could not flush index \"%s\"", RelationGetRelationName(maintenance->index)),
+                    errdetail_internal("%s.", maintenance->limit->why),
+                    errhint("Its rows stay pending and are searched; VACUUM will try again.")));
+  return false;
 }
 
 }  // namespace ivfremote

@@ -20,11 +20,15 @@ struct Maintenance {
   bool in_vacuum;
   Clock::time_point deadline;
   uint64_t bytes_left;
+  StoreLimit* limit;  // for what it writes; null by hand
   bool gave_up;  // the store has failed, and a WARNING said so: nothing more is wanted of it in this round
 };
 
 Maintenance* StartMaintenance(Relation index, bool in_vacuum);
 void EndMaintenance(Maintenance* maintenance);
+
+// In VACUUM, before the store is needed: whether it can be asked at all. If not, maintenance->limit says why.
+bool FindServer(Maintenance* maintenance);
 
 // A segment to be made for this index as it is trained now: format, routing (all of it) and an id of its own, in a memory context of
 // its own. Its rows go into sorts (StartSorts), and WriteSegment makes the rest.

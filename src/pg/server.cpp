@@ -213,6 +213,29 @@ const char* ServerNameOf(Relation index, const MetaPage& meta) {
 
 Oid LookUpServer(const char* name) { return GetOurServer(name)->serverid; }
 
+const char* ServerProblem(const char* name, Oid role, int* sqlstate) {
+  const ForeignServer* server = GetForeignServerByName(name, true);
+  if (server == nullptr) {
+    *sqlstate = ERRCODE_UNDEFINED_OBJECT;
+    return psprintf("server \"%s\" does not exist", name);
+  }
+  if (std::strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, kWrapper) != 0) {
+    *sqlstate = ERRCODE_WRONG_OBJECT_TYPE;
+    return psprintf("server \"%s\" does not use foreign-data wrapper \"%s\"", name, kWrapper);
+  }
+  if (!MayUseDirectory(server->options, server->owner)) {
+    *sqlstate = ERRCODE_INSUFFICIENT_PRIVILEGE;
+    return psprintf("the directory of server \"%s\" is not below ivfremote.local_roots", name);
+  }
+  UserMappingOptions options{};
+  if (ParseServerOptions(server->options, server->owner).kind == StoreKind::kS3 &&
+      !FindUserMapping(server->serverid, role, &options)) {
+    *sqlstate = ERRCODE_UNDEFINED_OBJECT;
+    return psprintf("no user mapping on server \"%s\" for role \"%s\"", name, GetUserNameFromId(role, false));
+  }
+  return nullptr;
+}
+
 void CheckServerUsage(Oid server) {
 #if PG_VERSION_NUM >= 160000
   const AclResult result = object_aclcheck(ForeignServerRelationId, server, GetUserId(), ACL_USAGE);

@@ -18,6 +18,9 @@ Oid LookUpServer(const char* name);
 // Errors unless the current user has USAGE on the server.
 void CheckServerUsage(Oid server);
 
+// Why no store of the server can be opened for `role`, and the SQLSTATE of that; null if one can.
+const char* ServerProblem(const char* name, Oid role, int* sqlstate);
+
 // Tells the user once what a store has found out about itself.
 void ReportNotice(const char* server_name, ObjectStore* store);
 

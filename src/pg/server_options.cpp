@@ -53,6 +53,8 @@ bool BelowLocalRoots(const char* path) {
   return false;
 }
 
+bool MayUsePath(const char* path, Oid owner) { return superuser_arg(owner) || BelowLocalRoots(path); }
+
 [[noreturn]] void ThrowInvalidValue(const char* option, const char* value, const char* hint) {
   ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
                   errmsg("invalid value for option \"%s\": \"%s\"", option, value), errhint("%s", hint)));
@@ -77,7 +79,7 @@ const char* DirectoryOfUrl(const char* url, Oid owner) {
   if (!is_absolute_path(path) || climbs || std::strcmp(path, "/") == 0)
     ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errmsg("invalid url \"%s\"", url),
                     errhint("A file url is file:// and an absolute path without \"..\".")));
-  if (!superuser_arg(owner) && !BelowLocalRoots(path))
+  if (!MayUsePath(path, owner))
     ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for url \"%s\"", url),
                     errdetail("Only superusers may use directories that are not below ivfremote.local_roots.")));
   return path;
@@ -175,6 +177,14 @@ ServerOptions ParseServerOptions(List* options, Oid owner) {
                     errhint("Supported are s3://bucket/prefix and file:///absolute/path.")));
   }
   return parsed;
+}
+
+bool MayUseDirectory(List* options, Oid owner) {
+  const char* url = FindOption(options, "url");
+  if (url == nullptr || !HasScheme(url, kFileScheme)) return true;
+  char* path = pstrdup(url + std::strlen(kFileScheme));
+  canonicalize_path(path);
+  return MayUsePath(path, owner);
 }
 
 double RequestLatencyMs(List* options) {

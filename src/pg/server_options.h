@@ -25,6 +25,9 @@ struct ServerOptions {
 // Errors if an option is unknown, wrong, missing, or not allowed to a server of `owner`.
 ServerOptions ParseServerOptions(List* options, Oid owner);
 
+// False for a server of files whose directory its owner may not use (any more).
+bool MayUseDirectory(List* options, Oid owner);
+
 // The latency alone, without checks: planning a query must not fail because of a server it may not use.
 double RequestLatencyMs(List* options);
 
