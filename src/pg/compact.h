@@ -35,7 +35,7 @@ double TargetRows(const MetaPage& meta, uint64_t rows);
 // Lists are not split where rows are in two lists each.
 bool MayBeSplit(const MetaPage& meta);
 // Of every list, about how many rows are alive in all segments; `live_rows`: of each segment.
-Held<std::vector<uint64_t>>* RowsOfLists(Maintenance* maintenance, const uint64_t* live_rows);
+Held<std::vector<uint64_t>>* RowsOfLists(Relation index, const MetaPage& meta, const uint64_t* live_rows);
 
 // A compaction of all segments, but only if there are lists to split.
 void SplitLargeLists(Maintenance* maintenance);
