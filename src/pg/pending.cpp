@@ -9,6 +9,7 @@
 #include "core/list_ranker.h"
 #include "pg/routing_pages.h"
 #include "pg/stream.h"
+#include "pg/test_point.h"
 #include "pg/wall.h"
 
 namespace ivfremote {
@@ -174,6 +175,8 @@ bool AppendRow(Relation index, const MetaPage& meta, uint32_t group, const Pendi
       LockBuffer(meta_buffer, BUFFER_LOCK_UNLOCK);
       break;
     }
+    // The one that may wait under a page lock: whoever seals must wait for this insert.
+    TestPoint("insert.compared");
     LockBuffer(directory_buffer, BUFFER_LOCK_EXCLUSIVE);
     CheckIndexPage(index, directory_block, BufferGetPage(directory_buffer), PageKind::kPendingDirectory,
                    meta.current.id);
@@ -252,6 +255,7 @@ bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector) {
     StreamRef wide;
     if (layout.wide) {
       wide = WriteStream(index, meta->current.id, row.code);
+      TestPoint("insert.overflow");
       row.code = std::as_bytes(std::span(&wide, 1));
     }
     const uint32_t group = PendingGroupOf(row.row.list, meta->current);
