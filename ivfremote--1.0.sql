@@ -150,15 +150,16 @@ CREATE FUNCTION ivfremote_info(
     OUT format_version int, OUT index_uuid uuid, OUT metric text, OUT dimensions int,
     OUT quantization text, OUT bits int, OUT server text, OUT trained bool, OUT lists int, OUT lists_automatic bool, OUT probes int,
     OUT segments int, OUT segment_rows int8, OUT pending_rows int8, OUT segment_bytes int8, OUT relation_bytes int8,
-    OUT header_bytes int8)
+    OUT header_bytes int8, OUT live_rows int8, OUT dead_rows int8, OUT sealed_rows int8, OUT remote_bytes int8,
+    OUT reclaimable_bytes int8, OUT imbalance float8, OUT pending_since timestamptz, OUT last_flush timestamptz)
     AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
 COMMENT ON FUNCTION ivfremote_info(regclass) IS
-    'one row about an ivfremote index: what it is, where its rows are and how many bytes they take; header_bytes is the part of relation_bytes that is not segments; owner of the table, or pg_monitor';
+    'one row about an ivfremote index: what it is, where its rows are and how many bytes they take; header_bytes is the part of relation_bytes that is not segments; rows vacuum has found dead count in segment_rows and pending_rows until a flush or compaction; sealed_rows are pending rows of a flush that has not ended; reclaimable_bytes is what dead rows take of segment_bytes; imbalance is the share of rows in lists more than twice as long as a new index would have; no pending row is older than pending_since; reads all live bits; owner of the table, or pg_monitor';
 
 CREATE FUNCTION ivfremote_segments(
     index regclass,
     OUT segment_id int8, OUT object_key text, OUT objects int, OUT rows int8, OUT lists int, OUT blocks int,
-    OUT bytes int8)
+    OUT bytes int8, OUT live_rows int8, OUT reclaimable_bytes int8)
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
 COMMENT ON FUNCTION ivfremote_segments(regclass) IS
     'one row for each segment of an ivfremote index; object_key is relative to the server''s url, and null for a segment in the index itself; owner of the table, or pg_monitor';
@@ -177,6 +178,13 @@ CREATE FUNCTION ivfremote_last_scan_requests(
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION ivfremote_last_scan_requests() IS
     'one row for each range read of the same scans, in the order they ended; times in milliseconds since the start of the scan';
+
+CREATE FUNCTION ivfremote_verify(
+    index regclass, heapallindexed bool DEFAULT false,
+    OUT part text, OUT problem text, OUT block int8, OUT object text, OUT tid tid)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000;
+COMMENT ON FUNCTION ivfremote_verify(regclass, bool) IS
+    'one row for each thing that is wrong with an ivfremote index, none if all is well: reads its pages and all of its segments, from the store too; with heapallindexed also compares it with the table; block is a page of the index, tid a row of the table; owner of the table';
 
 -- Recall
 

@@ -19,7 +19,7 @@ struct Figures {
 };
 
 uint64_t RowsInLargeLists(Maintenance* maintenance, const uint64_t* live_rows, uint64_t rows) {
-  Held<std::vector<uint64_t>>* sizes = RowsOfLists(maintenance, live_rows);
+  Held<std::vector<uint64_t>>* sizes = RowsOfLists(maintenance->index, *maintenance->meta, live_rows);
   const double target = TargetRows(*maintenance->meta, rows);
   uint64_t large = 0;
   for (const uint64_t size : **sizes)
@@ -73,15 +73,14 @@ bool MayBeSplit(const MetaPage& meta) {
   return meta.segment_count > 0;
 }
 
-Held<std::vector<uint64_t>>* RowsOfLists(Maintenance* maintenance, const uint64_t* live_rows) {
-  const MetaPage& meta = *maintenance->meta;
+Held<std::vector<uint64_t>>* RowsOfLists(Relation index, const MetaPage& meta, const uint64_t* live_rows) {
   Held<std::vector<uint64_t>>* sizes = Hold<std::vector<uint64_t>>(
       CurrentMemoryContext, [&] { return new std::vector<uint64_t>(meta.list_count); });
   for (uint32_t i = 0; i < meta.segment_count; ++i) {
     const SegmentEntry& segment = meta.segments[i];
-    const Bytes bytes = ReadWholeStream(maintenance->index, segment.id, segment.directory);
+    const Bytes bytes = ReadWholeStream(index, segment.id, segment.directory);
     const double alive = static_cast<double>(live_rows[i]) / static_cast<double>(std::max<uint64_t>(segment.rows, 1));
-    CallCore([&] {
+    const CoreError error = RunCore([&] {
       Directory directory;
       IVFREMOTE_RETURN_IF_ERROR(DecodeDirectory(bytes, segment.bytes, &directory));
       if (directory.lists.size() > (*sizes)->size()) return Status::Corrupt("directory has more lists than the index");
@@ -93,6 +92,7 @@ Held<std::vector<uint64_t>>* RowsOfLists(Maintenance* maintenance, const uint64_
       }
       return Status::Ok();
     });
+    CheckContent(index, segment.directory.root, error);
     pfree(const_cast<std::byte*>(bytes.data()));
   }
   return sizes;

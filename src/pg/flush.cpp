@@ -10,6 +10,10 @@
 #include "pg/server_upload.h"
 #include "pg/test_point.h"
 
+extern "C" {
+#include "utils/timestamp.h"
+}
+
 namespace ivfremote {
 namespace {
 
@@ -72,7 +76,10 @@ bool FlushSealed(Maintenance* maintenance, uint64_t* rows) {
   EndAssignedRows(&assigned);
   if (written) TestPoint("flush.uploaded");
   if (written) {
-    if (any) meta->segments[meta->segment_count++] = build->segment;
+    if (any) {
+      meta->segments[meta->segment_count++] = build->segment;
+      meta->last_flush = GetCurrentTimestamp();
+    }
     TestPoint("flush.pages");
     PublishWithoutSealed(maintenance);
     *rows += static_cast<uint64_t>(build->indexed_rows);
@@ -105,6 +112,7 @@ bool TrainOnSealed(Maintenance* maintenance, uint64_t pending_rows, uint64_t* ro
     after->sealed = meta->current;
     after->current = CreateGeneration(build->index, generation, after->list_count);
     after->current.code_kind = after->code_kind;
+    after->last_flush = GetCurrentTimestamp();
     TestPoint("flush.pages");
     PublishMeta(build->index, after);
     std::memcpy(static_cast<void*>(meta), after, sizeof *after);
@@ -196,7 +204,7 @@ Datum ivfremote_flush(PG_FUNCTION_ARGS) {
   Maintenance* maintenance = StartMaintenance(opened.index, false);
   uint64_t rows;
   FlushPending(maintenance, &rows);
-  if (maintenance->published) SweepPages(maintenance);
+  SweepPages(maintenance);
   EndMaintenance(maintenance);
   // As VACUUM's, the locks are kept to the end of the transaction.
   CloseIndexAndTable(opened, NoLock);
@@ -204,8 +212,3 @@ Datum ivfremote_flush(PG_FUNCTION_ARGS) {
 }
 
 }  // extern "C"
-
-namespace ivfremote {
-// Until there is a sweep.
-void SweepPages(Maintenance*) {}
-}  // namespace ivfremote

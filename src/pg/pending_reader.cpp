@@ -14,12 +14,12 @@ bool NextPage(PendingReader* reader) {
   while (reader->next_block == kNoBlock) {
     if (reader->next_group == reader->generation.group_count) return false;
     reader->next_block = PendingChainHead(reader->index, reader->generation, reader->next_group++);
-    reader->number = 0;
+    reader->position = 0;
   }
   IVFREMOTE_VACUUM_DELAY();
   reader->block = reader->next_block;
   CopyPage(reader->index, reader->block, PageKind::kPending, reader->generation.id, &reader->page);
-  CheckPendingRows(reader->index, reader->block, reader->layout, reader->page.special, reader->number++);
+  CheckPendingRows(reader->index, reader->block, reader->layout, reader->page.special, &reader->position);
   reader->next_block = reader->page.special.next;
   reader->row = 0;
   return true;

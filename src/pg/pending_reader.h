@@ -15,7 +15,7 @@ struct PendingReader {
   uint32_t next_group;
   BlockNumber block;        // of the page; kNoBlock: none yet
   BlockNumber next_block;   // of the chain being read
-  uint32_t number;          // of that page in its chain
+  uint32_t position;  // the least the next page may have
   uint32_t row;             // next one of the page
 };
 

@@ -251,7 +251,7 @@ Datum ivfremote_recall_curve(PG_FUNCTION_ARGS) {
   if (meta->recall_curve.bytes > 0) {
     const Bytes bytes = ReadWholeStream(index, meta->curve_owner(), meta->recall_curve);
     Held<RecallCurve>* curve = Hold<RecallCurve>(CurrentMemoryContext, [] { return new RecallCurve(); });
-    CallCore([&] { return DecodeRecallCurve(bytes, curve->object); });
+    CheckContent(index, meta->recall_curve.root, RunCore([&] { return DecodeRecallCurve(bytes, curve->object); }));
     for (size_t i = 0; i < (*curve)->points.size(); ++i) {
       const CurvePoint& point = (*curve)->points[i];
       Datum values[kColumns] = {Int32GetDatum(static_cast<int32>(point.k)),

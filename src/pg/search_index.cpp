@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/half.h"
 #include "core/list_ranker.h"
 #include "pg/index_cache.h"
 #include "pg/pending.h"
@@ -87,6 +88,42 @@ Ranked RankLists(const IndexSearch* search, const float* query) {
   return ranked;
 }
 
+// Gives the search the centroid of a list that is not probed, for codes that refer to it: from the session's copy, or pages.
+void AddCentroid(IndexSearch* search, uint32_t list) {
+  const MetaPage& meta = *search->meta;
+  Search& core = **search->search;
+  if (list >= meta.list_count) ThrowCorruptIndex(search->index, 0, "codes refer to a list that does not exist");
+  const Routing& routing = GetResidentIndex(search->index, meta)->routing;
+  if (!routing.centroids.empty()) {
+    CallCore([&] {
+      core.AddCentroid(list, &routing.centroids[size_t{list} * meta.dimensions]);
+      return Status::Ok();
+    });
+    return;
+  }
+  const RoutingHeader header = ReadRoutingHeader(search->routing, meta);
+  auto* halves = static_cast<uint16_t*>(palloc(header.CentroidBytes()));
+  ReadStream(search->routing, header.CentroidOffset(list), header.CentroidBytes(), reinterpret_cast<std::byte*>(halves));
+  CallCore([&] {
+    std::vector<float> centroid(meta.dimensions);
+    FromHalves(halves, centroid.size(), header.scale(), centroid.data());
+    core.AddCentroid(list, centroid.data());
+    return Status::Ok();
+  });
+  pfree(halves);
+}
+
+// The centroids that blocks of the probed lists refer to.
+void AddCentroidsOfBlocks(IndexSearch* search) {
+  Held<std::vector<uint32_t>>* missing = Hold<std::vector<uint32_t>>(
+      CurrentMemoryContext, [&] { return new std::vector<uint32_t>((*search->search)->MissingCentroids()); });
+  for (size_t i = 0; i < (*missing)->size(); ++i) {
+    CHECK_FOR_INTERRUPTS();
+    AddCentroid(search, (**missing)[i]);
+  }
+  Drop(missing);
+}
+
 // --------------------------------------------------------------------------------------------------------------------
 // Which blocks
 
@@ -130,7 +167,7 @@ Blocks FindBlocks(const IndexSearch* search, uint32_t segment_number, const Prob
     ThrowCorruptIndex(search->index, segment.directory.root, "directory has the wrong length");
   ReadDirectory(&source, 0, sizeof bytes, bytes);
   DirectoryHeader header;
-  CallCore([&] { return DecodeDirectoryHeader(bytes, &header); });
+  CheckContent(search->index, segment.directory.root, RunCore([&] { return DecodeDirectoryHeader(bytes, &header); }));
   if (header.EncodedBytes() != segment.directory.bytes)
     ThrowCorruptIndex(search->index, segment.directory.root, "directory has the wrong length");
   for (uint32_t i = 0; i < lists.count; ++i) {
@@ -144,7 +181,8 @@ Blocks FindBlocks(const IndexSearch* search, uint32_t segment_number, const Prob
     for (uint32_t k = 0; k < entry.block_count; ++k) {
       BlockEntry block;
       ReadDirectory(&source, header.BlockEntryOffset(entry.first_block + k), sizeof block, &block);
-      CallCore([&] { return CheckBlockEntry(block, list, segment.bytes); });
+      CheckContent(search->index, segment.directory.root,
+                   RunCore([&] { return CheckBlockEntry(block, list, segment.bytes); }));
       AddBlock(&blocks, block);
     }
   }
@@ -188,12 +226,12 @@ void AddUnordered(IndexSearch* search, Tid tid) {
 
 // Adds the rows of one pending page and returns the next page of its chain.
 BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generation, BlockNumber block,
-                           uint32_t number, const PendingLayout& layout, const ProbedLists* lists,
+                           uint32_t* position, const PendingLayout& layout, const ProbedLists* lists,
                            std::byte* wide_row) {
   LookAtWave(search);
   PageCopy page;
   CopyPage(search->index, block, PageKind::kPending, generation.id, &page);
-  CheckPendingRows(search->index, block, layout, page.special, number);
+  CheckPendingRows(search->index, block, layout, page.special, position);
   for (uint32_t i = 0; i < page.special.used; ++i) {
     const std::byte* at = page.payload + layout.RowOffset(i);
     PendingRow row;
@@ -216,8 +254,11 @@ BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generat
       if (reader.inner != nullptr) pfree(reader.inner);
       code = wide_row;
     }
+    const bool coded = generation.code_kind != CodeKind::kFloat32;
+    if (coded && row.centroid != row.list && !search->exact && !(*search->search)->HasCentroid(row.centroid))
+      AddCentroid(search, row.centroid);
     CallCore([&] {
-      if (generation.code_kind != CodeKind::kFloat32) return (*search->search)->AddPending(tid, row.list, code);
+      if (coded) return (*search->search)->AddPending(tid, row.centroid, code);
       (*search->search)->AddPendingFloats(tid, code);
       return Status::Ok();
     });
@@ -240,8 +281,8 @@ void AddPendingRows(IndexSearch* search, const PendingGeneration& generation, co
     if (group == last_group) continue;
     last_group = group;
     BlockNumber block = PendingChainHead(search->index, generation, group);
-    for (uint32_t number = 0; block != kNoBlock; ++number)
-      block = AddPendingPage(search, generation, block, number, layout, lists, wide_row);
+    for (uint32_t position = 0; block != kNoBlock;)
+      block = AddPendingPage(search, generation, block, &position, layout, lists, wide_row);
   }
 }
 
@@ -271,10 +312,7 @@ void DeliverFromPages(IndexSearch* search, uint16_t number) {
       at += piece;
     }
     const CoreError error = RunCore([&] { return core.Deliver(number, i); });
-    if (error.sqlstate != 0)
-      ereport(ERROR, (errcode(error.sqlstate),
-                      errmsg("could not read index \"%s\"", RelationGetRelationName(search->index)),
-                      errdetail_internal("%s", error.message), errhint("Please REINDEX it.")));
+    CheckContent(search->index, segment.data.root, error);
   }
 }
 
@@ -357,6 +395,13 @@ void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
   Wave wave = NewWave();
   search->wave = &wave;
   if (remote) StartWave(search);
+  // Before anything is scored.
+  TreeReader routing;
+  if (lists != nullptr && !search->exact) {
+    RoutingReaderInit(&routing, search->index, meta);
+    search->routing = &routing;
+    AddCentroidsOfBlocks(search);
+  }
   // While the wave is under way: what is local.
   const Clock::time_point pending_start = Clock::now();
   AddPendingRows(search, meta.sealed, lists);
@@ -371,6 +416,7 @@ void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
       DeliverFromPages(search, static_cast<uint16_t>(number));
   FinishWave(search);
   search->wave = nullptr;
+  search->routing = nullptr;
   RecordSearch(search, scan_start, MillisecondsSince(wave_start), pending_ms, record);
 }
 

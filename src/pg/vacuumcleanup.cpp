@@ -33,12 +33,15 @@ bool FlushIsDue(const Maintenance* maintenance) {
   return alive > 0 && static_cast<double>(alive) >= threshold;
 }
 
-void Maintain(Relation index) {
+void Maintain(Relation index, IndexBulkDeleteResult* stats) {
   Maintenance* maintenance = StartMaintenance(index, true);
   uint64_t rows;
   if (FlushIsDue(maintenance)) FlushPending(maintenance, &rows);
   CompactAsDue(maintenance);
-  if (maintenance->published) SweepPages(maintenance);
+  SweepPages(maintenance);
+  stats->pages_newly_deleted += maintenance->pages_newly_deleted;
+  stats->pages_deleted = maintenance->pages_deleted;
+  stats->pages_free = maintenance->pages_free;
   EndMaintenance(maintenance);
 }
 
@@ -57,7 +60,7 @@ IndexBulkDeleteResult* AmVacuumCleanup(IndexVacuumInfo* info, IndexBulkDeleteRes
     stats->num_index_tuples = static_cast<double>(rows);
     stats->estimated_count = true;
   }
-  if (!PreventsWraparound()) Maintain(info->index);
+  if (!PreventsWraparound()) Maintain(info->index, stats);
   stats->num_pages = RelationGetNumberOfBlocks(info->index);
   return stats;
 }
