@@ -178,6 +178,37 @@ sql(q{CREATE ROLE somebody LOGIN});
 my ($code, $out, $err) = $node->psql('postgres', q{CALL ivfremote_compact('items_v_idx')}, extra_params => [ '-U', 'somebody' ]);
 like($err, qr/must be owner of table items/, 'by somebody');
 
+# Purge leaves nothing of a dead row in objects in use: neither its code nor its floats, which the sample has
+
+sub objects_with
+{
+	my ($row) = @_;
+	my @keys = split /\n/, sql(q{SELECT object_key FROM ivfremote_segments('erased_v_idx')});
+	return scalar grep { index(slurp_file("$directory/$_"), $row) >= 0 } @keys;
+}
+
+sub floats_of
+{
+	my ($id) = @_;
+	return join '', map { pack 'f<', $_ } split /,/, sql("SELECT array_to_string(v, ',') FROM erased WHERE id = $id");
+}
+
+sql(q{CREATE TABLE erased (id int, v real[]); SELECT add('erased', 1, 300, 12);
+CREATE INDEX ON erased USING ivfremote (v) WITH (flush_threshold = 1, lists = 5, bits = 4, server = 'store')});
+my ($dead, $kept) = (floats_of(77), floats_of(78));
+is(objects_with($dead), 1, 'an object has a row of the sample');
+sql('DELETE FROM erased WHERE id = 77');
+sql('VACUUM erased');
+sql(q{CALL ivfremote_compact('erased_v_idx')});
+is(objects_with($dead), 1, 'one dead row is no reason to compact');
+sql(q{CALL ivfremote_compact('erased_v_idx', purge => true)});
+is(segments('erased'), '299', 'but one to purge');
+is(objects_with($dead), 0, 'nothing of it is left');
+is(objects_with($kept), 1, 'and another row is');
+my $purged = ids('erased');
+sql(q{CALL ivfremote_compact('erased_v_idx', purge => true)});
+is(ids('erased'), $purged, 'nothing more to purge');
+
 # VACUUM compacts what is due
 
 make_items(q{server = 'store'});
