@@ -64,6 +64,12 @@ void Assigner::Assign(float* rows, size_t n, uint32_t* lists) {
   const size_t d = routing_->dimensions;
   for (size_t i = 0; i < n; ++i)
     for (size_t j = 0; j < d; ++j) rows[i * d + j] -= routing_->mean[j];
+  AssignCentred(rows, n, lists);
+}
+
+void Assigner::AssignCentred(const float* rows, size_t n, uint32_t* lists, const float* excess) {
+  assert(n <= batch_rows_);
+  const size_t d = routing_->dimensions;
   best_score_.assign(n, std::numeric_limits<float>::infinity());
   best_list_.assign(n, 0);
   AssignThroughTree(rows, n);
@@ -71,7 +77,15 @@ void Assigner::Assign(float* rows, size_t n, uint32_t* lists) {
     const float* row = rows + i * d;
     // Products of huge values overflow float32 to an infinity or a NaN: score such a row alone, in float64.
     lists[i] = std::isfinite(best_score_[i]) ? best_list_[i] : NearestDirectly(row);
-    const double distance = SquaredL2(row, &routing_->centroids[lists[i] * d], d);
+  }
+  Count(rows, n, lists, excess);
+}
+
+void Assigner::Count(const float* rows, size_t n, const uint32_t* lists, const float* excess) {
+  const size_t d = routing_->dimensions;
+  for (size_t i = 0; i < n; ++i) {
+    const double distance =
+        SquaredL2(rows + i * d, &routing_->centroids[lists[i] * d], d) - (excess == nullptr ? 0 : excess[i]);
     if (std::isfinite(distance)) sums_[lists[i]].squared += distance;
     ++sums_[lists[i]].rows;
   }
@@ -199,7 +213,7 @@ std::vector<float> Assigner::Radii() const {
     // The distance of two float32 vectors may be too large for a float32.
     if (sums_[i].rows > 0)
       radii[i] = static_cast<float>(
-          std::min<double>(std::sqrt(sums_[i].squared / static_cast<double>(sums_[i].rows)), FLT_MAX));
+          std::min<double>(std::sqrt(std::max(0.0, sums_[i].squared) / static_cast<double>(sums_[i].rows)), FLT_MAX));
   return radii;
 }
 

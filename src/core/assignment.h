@@ -23,11 +23,18 @@ class Assigner {
   // `rows` is [n x dimensions] in routing space (ToRoutingSpace); n <= batch_rows(). Subtracts the mean from the rows.
   void Assign(float* rows, size_t n, uint32_t* lists);
 
+  // The same for rows that are less the mean already. `excess`, if not null: how much longer than the true one each row's
+  // squared distance from any point is (RowDecoder).
+  void AssignCentred(const float* rows, size_t n, uint32_t* lists, const float* excess = nullptr);
+
   // The same, and for each row a second list that finds it for queries that miss the first: of the nearest ones the one
   // with the least |x - c2|^2 + (<x - c2, x - c1> / |x - c1|)^2, so that its residual points another way than the first
   // list's (SOAR: Sun et al., "SOAR: Improved Indexing for Approximate Nearest Neighbor Search", NeurIPS 2023, with
   // lambda 1). With one list, both are the same.
   void AssignTwo(float* rows, size_t n, uint32_t* lists, uint32_t* second_lists);
+
+  // Rows that stay in their lists, which only radii see.
+  void Count(const float* rows, size_t n, const uint32_t* lists, const float* excess = nullptr);
 
   // The radius of each list over all rows assigned so far.
   std::vector<float> Radii() const;

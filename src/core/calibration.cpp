@@ -86,7 +86,7 @@ Calibration::Calibration(const CalibrationOptions& options, const Routing* routi
 }
 
 void Calibration::Add(const float* centred, size_t n, const uint32_t* lists, const uint32_t* second_lists,
-                      const Tid* tids, const std::byte* codes) {
+                      const Tid* tids, const std::byte* codes, const float* excess) {
   const size_t d = routing_->dimensions;
   const size_t count = queries_.size();
   const bool product = options_.metric == Metric::kInnerProduct;
@@ -101,7 +101,9 @@ void Calibration::Add(const float* centred, size_t n, const uint32_t* lists, con
     for (size_t i = 0; i < rows; ++i) {
       ++list_rows_[lists[first + i]];
       if (second_lists != nullptr && second_lists[first + i] != lists[first + i]) ++list_rows_[second_lists[first + i]];
-      if (!product) norms[i] = static_cast<float>(SquaredNorm(centred + (first + i) * d, d));
+      if (product) continue;
+      const double norm = SquaredNorm(centred + (first + i) * d, d);
+      norms[i] = static_cast<float>(excess == nullptr ? norm : norm - excess[first + i]);
     }
     for (size_t q = 0; q < count; ++q) {
       const float* scores = &products_[q * rows];
@@ -112,7 +114,7 @@ void Calibration::Add(const float* centred, size_t n, const uint32_t* lists, con
         const size_t row = first + i;
         if (!tids_.empty() && tids_[q] == tids[row]) continue;
         Keep(q, {score, lists[row], second_lists == nullptr ? lists[row] : second_lists[row]});
-        KeepCode(q, score, lists[row], codes + row * row_bytes);
+        KeepCode(q, score, lists[row], codes == nullptr ? nullptr : codes + row * row_bytes);
       }
     }
   }
@@ -135,7 +137,7 @@ void Calibration::DropFarthest(size_t number) {
 }
 
 void Calibration::KeepCode(size_t number, float score, uint32_t list, const std::byte* row) {
-  if (!options_.format.coded() || !IsOneOf(kLossQueries, number, queries_.size())) return;
+  if (!measures_bound_loss() || !IsOneOf(kLossQueries, number, queries_.size())) return;
   auto& nearest = queries_[number].nearest;
   const bool full = nearest.size() == kLossNeighbours;
   if (full && score > nearest.front().score) return;
@@ -272,7 +274,7 @@ void Calibration::Rank(const std::vector<RankedList>& lists, const Query& query,
 // The share of the nearest rows whose bound lies beyond the last of them: a scan that asks for as many never looks at
 // these.
 double Calibration::MeasureBoundLoss() const {
-  if (!options_.format.coded()) return 0;
+  if (!measures_bound_loss()) return options_.bound_loss.value_or(0);
   const uint32_t d = routing_->dimensions;
   const uint32_t padded = options_.format.padded();
   const uint32_t bits = options_.format.bits;

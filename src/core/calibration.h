@@ -7,6 +7,7 @@
 // query that is a row of the table is not its own neighbour. docs/decisions has why.
 #pragma once
 
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -22,6 +23,9 @@ struct CalibrationOptions {
   uint64_t rotation_seed = 0;
   double epsilon = 1.9;
   uint32_t k = 0;  // for NearestOf: at least as many neighbours are kept of every query
+  // What is lost by bounds, where it is known; else it is measured. It can't be where rows are decoded from codes: no bound
+  // lies beyond its own estimate.
+  std::optional<float> bound_loss = {};
 };
 
 // What a search for the k nearest is measured by.
@@ -42,9 +46,10 @@ class Calibration {
               std::vector<Tid> tids);
 
   // The next rows: centred (routing space less the mean), their lists and their codes (RowBytes each). `second_lists` may
-  // be null: rows are in one list only.
+  // be null: rows are in one list only. `codes` may be where the bound's loss is known. `excess`, if not null, is
+  // subtracted from each row's squared distances (RowDecoder).
   void Add(const float* centred, size_t n, const uint32_t* lists, const uint32_t* second_lists, const Tid* tids,
-           const std::byte* codes);
+           const std::byte* codes, const float* excess = nullptr);
 
   // What has been kept so far, in part_count() parts, for MergePart of a calibration with the same arguments: with all
   // parts merged it is as if it had seen these rows too, whichever rows either of them saw. Damaged bytes are kCorrupt.
@@ -109,6 +114,7 @@ class Calibration {
   Status MergeQuery(size_t number, Bytes bytes);
   void RankQuery(size_t number);
   void Rank(const std::vector<RankedList>& lists, const Query& query, Rankings* rankings) const;
+  bool measures_bound_loss() const { return options_.format.coded() && !options_.bound_loss; }
   double MeasureBoundLoss() const;
   CurvePoint Solve(const Rankings& rankings, size_t level, float recall) const;
   void Finish();

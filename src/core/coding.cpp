@@ -1,6 +1,8 @@
 #include "core/coding.h"
 
 #include <algorithm>
+#include <cfloat>
+#include <cmath>
 #include <cstring>
 
 #include "core/distance.h"
@@ -31,6 +33,52 @@ void RowCoder::Encode(const float* row, const float* centroid, std::byte* out) {
   rotation_.Apply(residual_.data(), rotated_.data());
   Store(out, EncodeResidual(metric_, format_.padded(), format_.bits, rotated_.data(), centroid_product,
                             out + sizeof(CodeFactors)));
+}
+
+RowDecoder::RowDecoder(Metric metric, const CodeFormat& format, uint64_t rotation_seed, const float* routing_mean)
+    : metric_(metric),
+      format_(format),
+      rotation_(format.dimensions, format.padded(), rotation_seed),
+      mean_(routing_mean),
+      rotated_(format.padded()),
+      residual_(format.dimensions) {}
+
+void RowDecoder::Decode(const std::byte* row, const float* centroid, float* centred, float* excess) {
+  const uint32_t d = format_.dimensions;
+  *excess = 0;
+  if (!format_.coded()) {
+    std::memcpy(residual_.data(), row, d * sizeof(float));
+    if (!ToRoutingSpace(metric_, residual_.data(), d, centred)) std::fill_n(centred, d, 0.0f);
+    for (uint32_t i = 0; i < d; ++i) centred[i] = std::clamp(centred[i] - mean_[i], -FLT_MAX, FLT_MAX);
+    return;
+  }
+  std::copy_n(centroid, d, centred);
+  const auto factors = Load<CodeFactors>(row);
+  if (std::isinf(factors.e)) return;
+  DecodeResidual(format_.padded(), format_.bits, row + sizeof factors, factors.s, rotated_.data());
+  rotation_.ApplyInverse(rotated_.data(), residual_.data());
+  const double squared_norm = metric_ == Metric::kInnerProduct ? CorrectProduct(factors, centroid) : factors.a;
+  const double decoded_norm = SquaredNorm(residual_.data(), d);
+  if (!(decoded_norm <= FLT_MAX)) return;
+  for (uint32_t i = 0; i < d; ++i) centred[i] = std::clamp(centred[i] + residual_[i], -FLT_MAX, FLT_MAX);
+  *excess = static_cast<float>(decoded_norm - squared_norm);
+}
+
+double RowDecoder::CorrectProduct(const CodeFactors& factors, const float* centroid) {
+  const double squared_norm = SquaredNorm(rotated_.data(), rotated_.size()) -
+                              (format_.padded() - 1.0) * factors.e * factors.e;
+  double product = 0;
+  double centroid_norm = 0;
+  for (size_t i = 0; i < residual_.size(); ++i) {
+    const double c = double{mean_[i]} + centroid[i];
+    product += residual_[i] * c;
+    centroid_norm += c * c;
+  }
+  if (!(centroid_norm > FLT_MIN)) return squared_norm;
+  const double share = (factors.a - product) / centroid_norm;
+  for (size_t i = 0; i < residual_.size(); ++i)
+    residual_[i] = static_cast<float>(residual_[i] + share * (double{mean_[i]} + centroid[i]));
+  return squared_norm;
 }
 
 QueryCoder::QueryCoder(Metric metric, const CodeFormat& format, const float* query, uint64_t rotation_seed,

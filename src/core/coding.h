@@ -33,6 +33,30 @@ class RowCoder {
   std::vector<float> rotated_;
 };
 
+// The way back, as far as codes say: what maintenance has of a row, since it never reads the table.
+class RowDecoder {
+ public:
+  // `routing_mean` is [dimensions] and must outlive the decoder.
+  RowDecoder(Metric metric, const CodeFormat& format, uint64_t rotation_seed, const float* routing_mean);
+
+  // Writes x' = c + P^T (s v), in routing space less the mean: [dimensions], always finite. It is unbiased: means of many
+  // rows are the rows' own, and its products with a query are the estimates that scans order by. Its distances are too long,
+  // as an error adds to them: |x' - z|^2 less `*excess` is the estimate of |x - z|^2, and for z = c it is exact. A
+  // row of float32 is itself, with an excess of 0; one of which its code says nothing is its centroid.
+  void Decode(const std::byte* row, const float* centroid, float* centred, float* excess);
+
+ private:
+  // For inner product the code's first factor says what <x - c, mean + c> is: makes it so, and returns |x - c|^2.
+  double CorrectProduct(const CodeFactors& factors, const float* centroid);
+
+  Metric metric_;
+  CodeFormat format_;
+  Rotation rotation_;
+  const float* mean_;
+  std::vector<float> rotated_;
+  std::vector<float> residual_;
+};
+
 class QueryCoder {
  public:
   // `query` is the user's; it and `routing_mean`, both [dimensions], need not outlive the call. `format` is coded.

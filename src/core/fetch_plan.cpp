@@ -36,6 +36,19 @@ RangeRequest RequestFor(const SegmentEntry& segment, const PlannedRange& range) 
           range.length};
 }
 
+std::vector<RangeRequest> RequestsFor(const SegmentEntry& segment, uint64_t offset, uint64_t length) {
+  constexpr uint64_t kMostBytes = 8 << 20;
+  std::vector<RangeRequest> requests;
+  while (length > 0) {
+    uint64_t piece = std::min(length, kMostBytes);
+    if (segment.part_bytes != 0) piece = std::min(piece, segment.part_bytes - offset % segment.part_bytes);
+    requests.push_back(RequestFor(segment, {offset, static_cast<uint32_t>(piece), 0, 0}));
+    offset += piece;
+    length -= piece;
+  }
+  return requests;
+}
+
 std::string BlockText(const SegmentEntry& segment, const BlockEntry& block) {
   if (segment.place == SegmentPlace::kPages)
     return "segment " + std::to_string(segment.id) + " bytes " + std::to_string(block.offset) + "-" +

@@ -34,6 +34,8 @@ std::vector<PlannedRange> PlanRanges(const std::vector<BlockEntry>& blocks, cons
 
 // The range of a segment in a store, which lies in one of its parts.
 RangeRequest RequestFor(const SegmentEntry& segment, const PlannedRange& range);
+// Any bytes, which may go on in the next part.
+std::vector<RangeRequest> RequestsFor(const SegmentEntry& segment, uint64_t offset, uint64_t length);
 
 // Where a block is, as messages say it.
 std::string BlockText(const SegmentEntry& segment, const BlockEntry& block);

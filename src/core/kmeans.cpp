@@ -194,20 +194,21 @@ std::vector<float> KMeans::Cluster(size_t k, size_t n, const float* rows) const 
   return std::move(clustering.centroids);
 }
 
-std::vector<uint32_t> KMeans::Nearest(const std::vector<float>& centroids, size_t n, const float* rows) const {
+std::vector<uint32_t> KMeans::Nearest(const std::vector<float>& centroids, size_t n, const float* rows,
+                                      size_t count) const {
   const size_t d = options_.dimensions;
   const size_t k = centroids.size() / d;
   const SmallWorkOnOneThread one_thread(d, k, n);
-  std::vector<float> distances(n);
-  std::vector<int64_t> labels(n);
-  faiss::knn_L2sqr(rows, centroids.data(), d, n, k, 1, distances.data(), labels.data());
-  std::vector<uint32_t> nearest(n);
-  for (size_t i = 0; i < n; ++i) nearest[i] = static_cast<uint32_t>(std::max<int64_t>(labels[i], 0));
+  std::vector<float> distances(n * count);
+  std::vector<int64_t> labels(n * count);
+  faiss::knn_L2sqr(rows, centroids.data(), d, n, k, count, distances.data(), labels.data());
+  std::vector<uint32_t> nearest(n * count);
+  for (size_t i = 0; i < nearest.size(); ++i) nearest[i] = static_cast<uint32_t>(std::max<int64_t>(labels[i], 0));
   return nearest;
 }
 
-void KMeans::BisectOrder(const std::vector<float>& rows, std::vector<uint32_t> numbers,
-                         std::vector<uint32_t>* order) const {
+void KMeans::Bisect(const std::vector<float>& rows, std::vector<uint32_t> numbers,
+                    std::vector<uint32_t>* order) const {
   const size_t d = options_.dimensions;
   if (numbers.size() > 2) {
     std::vector<uint32_t> parts[2];
@@ -218,21 +219,24 @@ void KMeans::BisectOrder(const std::vector<float>& rows, std::vector<uint32_t> n
       for (size_t i = 0; i < numbers.size(); ++i) parts[side[i]].push_back(numbers[i]);
     }
     if (!parts[0].empty() && !parts[1].empty()) {
-      BisectOrder(rows, std::move(parts[0]), order);
-      BisectOrder(rows, std::move(parts[1]), order);
+      Bisect(rows, std::move(parts[0]), order);
+      Bisect(rows, std::move(parts[1]), order);
       return;
     }
   }
   order->insert(order->end(), numbers.begin(), numbers.end());
 }
 
-std::vector<float> KMeans::InBisectOrder(const std::vector<float>& rows) const {
-  const size_t d = options_.dimensions;
-  std::vector<uint32_t> numbers(rows.size() / d);
+std::vector<uint32_t> KMeans::BisectOrder(const std::vector<float>& rows) const {
+  std::vector<uint32_t> numbers(rows.size() / options_.dimensions);
   std::iota(numbers.begin(), numbers.end(), 0u);
   std::vector<uint32_t> order;
-  BisectOrder(rows, std::move(numbers), &order);
-  return Gather(d, rows.data(), order);
+  Bisect(rows, std::move(numbers), &order);
+  return order;
+}
+
+std::vector<float> KMeans::InBisectOrder(const std::vector<float>& rows) const {
+  return Gather(options_.dimensions, rows.data(), BisectOrder(rows));
 }
 
 void KMeans::ForEach(size_t count, const std::function<void(size_t)>& task) const {

@@ -26,10 +26,13 @@ class KMeans {
   // The centroids of n rows in k clusters, 1 <= k <= n. Copies no rows.
   std::vector<float> Cluster(size_t k, size_t n, const float* rows) const;
 
-  // The number of the nearest centroid, for each of n rows.
-  std::vector<uint32_t> Nearest(const std::vector<float>& centroids, size_t n, const float* rows) const;
+  // The numbers of the `count` nearest centroids, nearest first, for each of n rows. `count` is at most their number.
+  std::vector<uint32_t> Nearest(const std::vector<float>& centroids, size_t n, const float* rows,
+                                size_t count = 1) const;
 
-  // Rows in an order in which near ones come near each other: a depth-first walk of recursive 2-means.
+  // The numbers of rows in an order in which near ones come near each other: a depth-first walk of recursive 2-means.
+  std::vector<uint32_t> BisectOrder(const std::vector<float>& rows) const;
+  // The rows in that order.
   std::vector<float> InBisectOrder(const std::vector<float>& rows) const;
 
   // Calls task(0) .. task(count - 1), several at a time, each on one thread. A task may call the functions above.
@@ -37,7 +40,7 @@ class KMeans {
 
  private:
   explicit KMeans(const KMeansOptions& options) : options_(options) {}
-  void BisectOrder(const std::vector<float>& rows, std::vector<uint32_t> numbers, std::vector<uint32_t>* order) const;
+  void Bisect(const std::vector<float>& rows, std::vector<uint32_t> numbers, std::vector<uint32_t>* order) const;
 
   KMeansOptions options_;
 };

@@ -226,12 +226,15 @@ void RoundCentroids(Routing* routing) {
     for (const float value : *values) largest = std::max(largest, std::abs(value));
   const int32_t exponent = largest > 0 ? std::ilogb(largest) - kHalfExponent : 0;
   routing->exponent = std::clamp(exponent, kMinExponent, kMaxExponent);
-  const float scale = Scale(routing->exponent);
-  for (auto* values : {&routing->group_centroids, &routing->centroids})
-    for (float& value : *values) {
-      const uint16_t half = RoundToHalf(std::clamp(value / scale, -kLargestHalf, kLargestHalf));
-      FromHalves(&half, 1, scale, &value);
-    }
+  for (auto* values : {&routing->group_centroids, &routing->centroids}) RoundCentroids(routing->exponent, values);
+}
+
+void RoundCentroids(int32_t exponent, std::vector<float>* centroids) {
+  const float scale = Scale(exponent);
+  for (float& value : *centroids) {
+    const uint16_t half = RoundToHalf(std::clamp(value / scale, -kLargestHalf, kLargestHalf));
+    FromHalves(&half, 1, scale, &value);
+  }
 }
 
 bool WantsCodes(const Routing& routing) {

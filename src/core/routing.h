@@ -99,6 +99,8 @@ inline Status DecodeRouting(Bytes bytes, Routing* routing) {
 // Rounds all centroids to what an index stores, in place. The largest fits; no finite value becomes infinite. Rounding
 // twice changes nothing.
 void RoundCentroids(Routing* routing);
+// The same for other centroids of a routing with that exponent. Those that are too large become the largest there is.
+void RoundCentroids(int32_t exponent, std::vector<float>* centroids);
 
 // Whether codes make ranking cheaper: reading all centroids as floats takes longer than the rest of a search, beyond 1 MB.
 bool WantsCodes(const Routing& routing);

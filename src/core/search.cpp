@@ -47,6 +47,39 @@ void Search::SetLists(const ProbedLists& lists) {
   if (!exact()) pending_.resize(lists.count);
 }
 
+uint32_t Search::PositionOf(uint32_t list) const {
+  const uint32_t position = lists_.Find(list);
+  if (position != lists_.count) return position;
+  const auto other = others_.find(list);
+  return other == others_.end() ? kNowhere : other->second;
+}
+
+const float* Search::CentroidAt(uint32_t position) {
+  const size_t d = query_.size();
+  if (position >= lists_.count) return &other_centroids_[(position - lists_.count) * d];
+  if (lists_.floats != nullptr) return lists_.floats + position * d;
+  FromHalves(lists_.halves + position * d, d, lists_.scale, centroid_.data());
+  return centroid_.data();
+}
+
+std::vector<uint32_t> Search::MissingCentroids() const {
+  std::vector<uint32_t> missing;
+  if (exact()) return missing;
+  for (const Segment& segment : segments_)
+    for (const BlockEntry& block : segment.blocks)
+      if (block.centroid != block.list && !HasCentroid(block.centroid)) missing.push_back(block.centroid);
+  std::sort(missing.begin(), missing.end());
+  missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
+  return missing;
+}
+
+void Search::AddCentroid(uint32_t list, const float* centroid) {
+  if (HasCentroid(list)) return;
+  others_[list] = static_cast<uint32_t>(lists_.count + others_.size());
+  other_centroids_.insert(other_centroids_.end(), centroid, centroid + query_.size());
+  pending_.emplace_back();
+}
+
 uint16_t Search::AddSegment(const SegmentEntry& segment, std::vector<BlockEntry> blocks) {
   std::sort(blocks.begin(), blocks.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
   FetchPlanOptions options = options_.plan;
@@ -141,22 +174,14 @@ Status Search::ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& 
       AddExact(Ordered(scorer_.Distance(block.row(i))), block.tid(i), segment);
     return Status::Ok();
   }
-  const uint32_t position = lists_.Find(centroid);
-  if (position == lists_.count) return Status::Corrupt("a block's codes refer to a list that is not probed");
+  const uint32_t position = PositionOf(centroid);
+  if (position == kNowhere) return Status::Corrupt("a block's codes refer to a list without a centroid");
   ScoreCoded(position, block.coded(), segment, block.tids());
   return Status::Ok();
 }
 
 void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids) {
-  const size_t d = query_.size();
-  const float* centroid;
-  if (lists_.floats != nullptr) {
-    centroid = lists_.floats + size_t{position} * d;
-  } else {
-    FromHalves(lists_.halves + size_t{position} * d, d, lists_.scale, centroid_.data());
-    centroid = centroid_.data();
-  }
-  code_scorer_->SetQuery(coder_->Residual(centroid, residual_.data()));
+  code_scorer_->SetQuery(coder_->Residual(CentroidAt(position), residual_.data()));
   const size_t first = bounds_.size();
   bounds_.resize(first + rows.rows);
   code_scorer_->Score(rows, &bounds_[first]);
@@ -164,15 +189,15 @@ void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segme
   scored_.push_back({static_cast<uint32_t>(first), segment});
 }
 
-Status Search::AddPending(Tid tid, uint32_t list, const std::byte* row) {
+Status Search::AddPending(Tid tid, uint32_t centroid, const std::byte* row) {
   if (exact()) {
     AddPendingFloats(tid, row);
     return Status::Ok();
   }
   ++statistics_.rows_scored;
   ++statistics_.pending_rows_scored;
-  const uint32_t position = lists_.Find(list);
-  if (position == lists_.count) return Status::Internal("a pending row's list is not probed");
+  const uint32_t position = PositionOf(centroid);
+  if (position == kNowhere) return Status::Internal("a pending row's code refers to a list without a centroid");
   PendingRows& rows = pending_[position];
   rows.rows.insert(rows.rows.end(), row, row + options_.format.RowBytes());
   rows.tids.resize(rows.tids.size() + kTidBytes);

@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -89,6 +90,13 @@ class Search {
   // Adds the blocks to read from one segment; returns its number. Blocks may come in any order.
   uint16_t AddSegment(const SegmentEntry& segment, std::vector<BlockEntry> blocks);
 
+  // Rows that came to a probed list from another one keep codes of that one's centroid (decision 0011), which must be there
+  // before they come. MissingCentroids: the lists, ascending, whose centroids blocks refer to and nobody has added.
+  std::vector<uint32_t> MissingCentroids() const;
+  bool HasCentroid(uint32_t list) const { return PositionOf(list) != kNowhere; }
+  // Copies the centroid of a list that is not probed, less the mean. After SetLists.
+  void AddCentroid(uint32_t list, const float* centroid);
+
   // Objects: starts one wave over what has not been read of the segments in the store. After an error it may be called
   // again, with another store.
   Status StartWave(ObjectStore* store, size_t max_concurrent);
@@ -107,8 +115,9 @@ class Search {
   Status Deliver(uint16_t number, size_t range);
 
   // A pending row of a probed list (any, if the search is exact), as its generation's format has it; unaligned bytes
-  // are welcome. Coded rows are scored by ScorePending, once, after the last of them.
-  Status AddPending(Tid tid, uint32_t list, const std::byte* row);
+  // are welcome. `centroid`: the list whose centroid its code refers to. Coded rows are scored by ScorePending, once,
+  // after the last of them.
+  Status AddPending(Tid tid, uint32_t centroid, const std::byte* row);
   void ScorePending();
 
   // A pending row as floats, [dimensions], of any list: also among codes.
@@ -142,12 +151,17 @@ class Search {
     uint32_t first_row;
     uint16_t segment;
   };
-  // Coded pending rows of one list.
+  // Coded pending rows of one centroid.
   struct PendingRows {
     std::vector<std::byte> rows;
     std::vector<std::byte> tids;
   };
 
+  static constexpr uint32_t kNowhere = UINT32_MAX;
+
+  // Of a list's centroid: its position in lists_, or beyond these in others_.
+  uint32_t PositionOf(uint32_t list) const;
+  const float* CentroidAt(uint32_t position);
   void ListRequests();
   Status TakeRange(uint16_t number, size_t range, const RangeBuffer& buffer);
   Status ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& block);
@@ -180,9 +194,11 @@ class Search {
   // Coded
   std::unique_ptr<QueryCoder> coder_;
   std::unique_ptr<CodeScorer> code_scorer_;
-  std::vector<float> centroid_;
+  std::vector<float> centroid_;   // scratch
+  std::unordered_map<uint32_t, uint32_t> others_;  // by list that is not probed: position of its centroid
+  std::vector<float> other_centroids_;
   std::vector<float> residual_;
-  std::vector<PendingRows> pending_;  // by position in lists_
+  std::vector<PendingRows> pending_;  // by position of the centroid
   std::vector<ScoredRows> scored_;
   std::vector<float> bounds_;     // by row number
   std::vector<std::byte> tids_;   // the same, kTidBytes each

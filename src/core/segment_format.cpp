@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/checksum.h"
+#include "core/distance.h"
 #include "core/format_version.h"
 #include "core/little_endian.h"
 
@@ -14,6 +15,7 @@ namespace {
 constexpr uint64_t kHeaderMagic = 0x0047455352465649;     // "IVFRSEG\0"
 constexpr uint32_t kBlockMagic = 0x4b4c4252;              // "RBLK"
 constexpr uint32_t kDirectoryMagic = 0x52494452;          // "RDIR"
+constexpr uint32_t kSampleMagic = 0x504d5352;             // "RSMP"
 constexpr uint64_t kTrailerMagic = 0x00444e4552465649;    // "IVFREND\0"
 constexpr size_t kBlockHeaderBytes = 64;
 
@@ -79,6 +81,19 @@ static_assert(offsetof(RawDirectoryHeader, list_count) == 12 && offsetof(RawDire
 static_assert(offsetof(ListEntry, block_count) == 4);
 static_assert(offsetof(BlockEntry, length) == 8 && offsetof(BlockEntry, rows) == 12 && offsetof(BlockEntry, crc) == 16 &&
               offsetof(BlockEntry, list) == 20 && offsetof(BlockEntry, centroid) == 24);
+
+struct RawSampleHeader {
+  uint32_t magic;
+  uint16_t version;
+  uint16_t reserved0;
+  uint32_t required_features;
+  uint32_t ignorable_features;
+  uint32_t rows;
+  uint32_t dimensions;
+  uint8_t reserved1[40];
+};
+static_assert(sizeof(RawSampleHeader) == 64);
+static_assert(offsetof(RawSampleHeader, required_features) == 8 && offsetof(RawSampleHeader, rows) == 16);
 
 // Sections of a segment, by their number in the trailer.
 enum SectionNumber { kRouting, kDirectory, kSampleRows, kUnused, kSections };
@@ -277,6 +292,7 @@ std::vector<std::byte> EncodeSegmentTrailer(const SegmentTrailer& trailer) {
   raw.copies = trailer.copies;
   PutSection(trailer.routing, kRouting, &raw);
   PutSection(trailer.directory, kDirectory, &raw);
+  PutSection(trailer.sample, kSampleRows, &raw);
   raw.magic = kTrailerMagic;
   raw.crc = TrailerCrc(raw);
   return ToBytes(raw);
@@ -301,7 +317,52 @@ Status DecodeSegmentTrailer(Bytes bytes, uint64_t segment_bytes, SegmentTrailer*
   trailer->rows = raw.rows;
   trailer->copies = raw.copies;
   IVFREMOTE_RETURN_IF_ERROR(TakeSection(raw, kRouting, "the routing", segment_bytes, &trailer->routing));
-  return TakeSection(raw, kDirectory, "the directory", segment_bytes, &trailer->directory);
+  IVFREMOTE_RETURN_IF_ERROR(TakeSection(raw, kDirectory, "the directory", segment_bytes, &trailer->directory));
+  trailer->sample = {};
+  if (raw.section_bytes[kSampleRows] == 0) return Status::Ok();
+  return TakeSection(raw, kSampleRows, "the sample", segment_bytes, &trailer->sample);
+}
+
+std::vector<std::byte> EncodeSampleRows(const SampleRows& sample) {
+  assert(sample.rows.size() == sample.tids.size() * sample.dimensions);
+  RawSampleHeader raw{};
+  raw.magic = kSampleMagic;
+  raw.version = kSegmentVersion;
+  raw.rows = static_cast<uint32_t>(sample.tids.size());
+  raw.dimensions = sample.dimensions;
+  const size_t row_bytes = sample.rows.size() * sizeof(float);
+  std::vector<std::byte> bytes(sizeof raw + row_bytes + sample.tids.size() * kTidBytes);
+  Store(bytes.data(), raw);
+  if (row_bytes > 0) std::memcpy(&bytes[sizeof raw], sample.rows.data(), row_bytes);
+  std::byte* at = bytes.data() + sizeof raw + row_bytes;
+  for (const Tid& tid : sample.tids) {
+    StoreTid(at, tid);
+    at += kTidBytes;
+  }
+  return bytes;
+}
+
+Status DecodeSampleRows(Bytes bytes, const SegmentSection& section, SampleRows* sample) {
+  if (bytes.size() != section.bytes || bytes.size() < sizeof(RawSampleHeader))
+    return Status::Corrupt("sample has the wrong length");
+  if (Crc32c(bytes) != section.crc) return Status::Corrupt("checksum mismatch in the segment's sample");
+  const auto raw = Load<RawSampleHeader>(bytes.data());
+  if (raw.magic != kSampleMagic) return Status::Corrupt("not a sample of a segment");
+  IVFREMOTE_RETURN_IF_ERROR(CheckVersion("segment's sample", raw.version, kSegmentVersion));
+  if ((raw.required_features & ~kSegmentRequiredFeatures) != 0)
+    return Status::Unsupported("sample uses features this library does not know");
+  const uint64_t floats = uint64_t{raw.rows} * raw.dimensions;
+  if (raw.dimensions == 0 || raw.dimensions > kMaxDimensions ||
+      bytes.size() != sizeof raw + floats * sizeof(float) + uint64_t{raw.rows} * kTidBytes)
+    return Status::Corrupt("sample has an impossible header");
+  sample->dimensions = raw.dimensions;
+  sample->rows.resize(floats);
+  sample->tids.clear();
+  if (floats > 0) std::memcpy(sample->rows.data(), &bytes[sizeof raw], floats * sizeof(float));
+  if (!AllFinite(sample->rows.data(), floats)) return Status::Corrupt("sample has a value that is not finite");
+  const std::byte* at = bytes.data() + sizeof raw + floats * sizeof(float);
+  for (uint32_t i = 0; i < raw.rows; ++i, at += kTidBytes) sample->tids.push_back(LoadTid(at));
+  return Status::Ok();
 }
 
 void PutCodedRows(const CodeFormat& format, const std::byte* rows, uint32_t count, std::byte* to) {

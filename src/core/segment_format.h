@@ -1,10 +1,10 @@
 // The bytes of a segment, version 1, frozen; docs/format.md is the same in prose.
 //
-//   header (128) | blocks, each starting at a multiple of 64 | routing | directory | trailer (128)
+//   header (128) | blocks, each starting at a multiple of 64 | routing | directory | sample rows | trailer (128)
 //
 // Offsets are logical. Where `part_bytes` is not 0, part i of the segment holds the logical bytes from i * part_bytes
 // on. No block crosses from one part into the next, nor the trailer: what would is moved to the start of the next part.
-// Routing and directory, which may be longer than a part, go on in it.
+// Routing, directory and sample rows, which may be longer than a part, go on in it.
 //
 // Encoders assert (a mistake is our bug); decoders return kCorrupt or kUnsupported (the bytes are theirs).
 #pragma once
@@ -123,6 +123,7 @@ struct SegmentTrailer {
   uint32_t ignorable_features = 0;
   SegmentSection routing;
   SegmentSection directory;
+  SegmentSection sample;  // there may be none
   uint64_t rows = 0;    // each counted once
   uint64_t copies = 0;  // in blocks: rows of a spilled segment may be in two lists
 };
@@ -130,6 +131,17 @@ struct SegmentTrailer {
 std::vector<std::byte> EncodeSegmentTrailer(const SegmentTrailer& trailer);
 // `segment_bytes` is the logical end of the segment, the trailer included.
 Status DecodeSegmentTrailer(Bytes bytes, uint64_t segment_bytes, SegmentTrailer* trailer);
+
+// Rows of the table as they were when they were drawn: what the recall curve is found with again, when rows are codes.
+struct SampleRows {
+  uint32_t dimensions = 0;
+  std::vector<Tid> tids;
+  std::vector<float> rows;  // [tids x dimensions], as the user gave them
+};
+
+std::vector<std::byte> EncodeSampleRows(const SampleRows& sample);
+// `bytes` are the section's; checks its checksum.
+Status DecodeSampleRows(Bytes bytes, const SegmentSection& section, SampleRows* sample);
 
 // What coded rows take in a block, the TIDs apart: a [rows] | s [rows] | e [rows] | codes in groups (code.h).
 inline size_t CodedRowsBytes(const CodeFormat& format, uint32_t rows) {

@@ -32,51 +32,24 @@ uint64_t SegmentReader::bytes_to_read() const {
   return bytes;
 }
 
-Status SegmentReader::StartWave(ObjectStore* store) {
-  if (outstanding_ == 0) {
-    first_range_ = next_range_;
-    next_range_ = std::min(first_range_ + kRangesInWave, ranges_.size());
-    buffers_.clear();
-    buffers_.resize(next_range_ - first_range_);
-  }
-  std::vector<RangeRequest> send;
-  in_wave_.clear();
-  for (size_t i = 0; i < buffers_.size(); ++i) {
-    if (buffers_[i].data() != nullptr) continue;
-    in_wave_.push_back(i);
-    send.push_back(RequestFor(segment_, ranges_[first_range_ + i]));
-  }
-  outstanding_ = send.size();
-  failed_ = 0;
-  return store->GetRanges(std::move(send), kRangesInWave, &wave_);
-}
-
-Status SegmentReader::StepWave(Clock::time_point deadline, bool* done) {
-  std::vector<RangeCompletion> completions;
-  IVFREMOTE_RETURN_IF_ERROR(wave_->Step(deadline, &completions));
-  Status failure;
-  for (RangeCompletion& completion : completions) {
-    if (!completion.status.ok()) {
-      failure = completion.status;
-      ++failed_;
-      continue;
-    }
-    --outstanding_;
-    buffers_[in_wave_[completion.request]] = std::move(completion.buffer);
-  }
-  *done = outstanding_ == 0;
-  if (*done || !failure.ok()) wave_.reset();
-  return failure;
+RangeFetch* SegmentReader::NextWave() {
+  first_range_ = next_range_;
+  next_range_ = std::min(first_range_ + kRangesInWave, ranges_.size());
+  std::vector<RangeRequest> requests;
+  for (size_t i = first_range_; i < next_range_; ++i) requests.push_back(RequestFor(segment_, ranges_[i]));
+  wave_.reset();  // before its successor takes memory
+  wave_ = std::make_unique<RangeFetch>(std::move(requests));
+  return wave_.get();
 }
 
 std::byte* SegmentReader::StartPiece(uint64_t* offset, uint32_t* length) {
   first_range_ = next_range_++;
   const PlannedRange& range = ranges_[first_range_];
-  buffers_.clear();
-  buffers_.emplace_back(range.length);
+  piece_ = RangeBuffer();
+  piece_ = RangeBuffer(range.length);
   *offset = range.offset;
   *length = range.length;
-  return buffers_[0].data();
+  return piece_.data();
 }
 
 Status SegmentReader::NextBlock(bool* found) {
@@ -87,7 +60,7 @@ Status SegmentReader::NextBlock(bool* found) {
   size_t range = first_range_;
   while (next_block_ >= ranges_[range].first_block + ranges_[range].block_count) ++range;
   const BlockEntry& entry = blocks_[next_block_++];
-  const Bytes bytes = buffers_[range - first_range_].bytes();
+  const Bytes bytes = wave_ == nullptr ? piece_.bytes() : wave_->bytes(range - first_range_);
   const Status status =
       DecodeBlock(bytes.subspan(entry.offset - ranges_[range].offset, entry.length), format_, entry, &block_);
   if (!status.ok()) return Status(status.code(), status.message() + " in " + BlockText(segment_, entry));

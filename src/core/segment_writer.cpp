@@ -86,6 +86,11 @@ Status SegmentWriter::Finish(uint64_t rows) {
   const std::vector<std::byte> directory = EncodeDirectory(directory_);
   trailer.directory = {0, directory.size(), Crc32c(directory)};
   trailer.directory.offset = EmitRun(directory);
+  if (!sample_.tids.empty()) {
+    const std::vector<std::byte> sample = EncodeSampleRows(sample_);
+    trailer.sample = {0, sample.size(), Crc32c(sample)};
+    trailer.sample.offset = EmitRun(sample);
+  }
   return Emit(EncodeSegmentTrailer(trailer), kBlockAlignment, &offset);
 }
 

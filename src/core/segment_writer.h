@@ -25,6 +25,8 @@ class SegmentWriter {
   // Lists must not decrease, nor the code centroids of one list: each has blocks of its own. `row` is
   // CodeFormat::RowBytes() long.
   Status Add(uint32_t list, uint32_t centroid, Tid tid, const std::byte* row);
+  // Rows for calibrations to come, any time before Finish; few enough to be held.
+  void SetSample(SampleRows sample) { sample_ = std::move(sample); }
   // Writes what follows the last row. Nothing may be added after. `rows`: how many were added, each counted once.
   Status Finish(uint64_t rows);
 
@@ -48,6 +50,7 @@ class SegmentWriter {
   uint32_t list_ = 0;
   uint32_t centroid_ = 0;
   Directory directory_;
+  SampleRows sample_;
   std::vector<Chunk> output_;
   uint64_t end_ = 0;
   uint64_t copies_ = 0;

@@ -109,8 +109,15 @@ void StartCoding(Build* build);
 // Makes `calibration`; takes the sample rows `queries` and their TIDs.
 void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid>* tids);
 
-// Assigns every row to its list, codes it, sorts, finds the recall curve and writes the segment with its directory and
-// tid map. False if build->limit has been met.
+// What the rows being trained on may take in memory, and what the centroids of all lists may.
+int64_t TrainingBytes();
+int TrainingThreads();
+
+// Finds `curve`, when all rows have passed by and the routing has its radii; `calibration` is gone afterwards.
+void Calibrate(Build* build);
+
+// Assigns every row to its list, codes it, sorts, finds the recall curve (if there is a calibration) and writes the segment with
+// its directory and tid map. False if build->limit has been met.
 bool BuildSegment(Build* build);
 
 // All phases after the number of lists is chosen. Puts into `meta` what they have made: format, routing, curve and the segment.

@@ -8,6 +8,8 @@ namespace {
 // The longest the core works before we look for interrupts.
 constexpr std::chrono::milliseconds kStep{100};
 
+}  // namespace
+
 void Calibrate(Build* build) {
   StartBuildPhase(BuildPhase::kCalibrating);
   // Tuples are the sample rows that are queries here.
@@ -21,8 +23,6 @@ void Calibrate(Build* build) {
       Hold<RecallCurve>(build->context, [&] { return new RecallCurve((*build->calibration)->TakeCurve()); });
   Drop(build->calibration);
 }
-
-}  // namespace
 
 bool BuildSegment(Build* build) {
   StartBuildPhase(BuildPhase::kAssigning);

@@ -22,9 +22,6 @@ namespace {
 constexpr int64_t kMinTrainingBytes = int64_t{16} << 20;
 constexpr int64_t kMegabyte = int64_t{1} << 20;
 
-// What the rows being trained on may take, and what the centroids of all lists may.
-int64_t TrainingBytes() { return std::max(MaintenanceBytes() / 4, kMinTrainingBytes); }
-
 // The maintenance_work_mem with which TrainingBytes is at least `bytes`, in MB.
 int64_t MaintenanceMegabytesFor(int64_t bytes) { return (4 * bytes + kMegabyte - 1) / kMegabyte; }
 
@@ -153,11 +150,6 @@ Held<Queries>* DrawQueries(const Build* build, SampleStore* sample) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-int TrainingThreads() {
-  const long online = sysconf(_SC_NPROCESSORS_ONLN);
-  return static_cast<int>(std::clamp<long>(max_parallel_maintenance_workers + 1, 1, std::max(online, 1L)));
-}
-
 struct Training {
   Held<Trainer>* trainer;
   SampleStore* sample;  // null when no pass needs it any more
@@ -232,6 +224,13 @@ void ReportFewRows(const Trainer* trainer) {
 }
 
 }  // namespace
+
+int64_t TrainingBytes() { return std::max(MaintenanceBytes() / 4, kMinTrainingBytes); }
+
+int TrainingThreads() {
+  const long online = sysconf(_SC_NPROCESSORS_ONLN);
+  return static_cast<int>(std::clamp<long>(max_parallel_maintenance_workers + 1, 1, std::max(online, 1L)));
+}
 
 void TrainLists(Build* build) {
   LimitLists(build);

@@ -7,6 +7,7 @@
 
 extern "C" {
 #include "executor/tuptable.h"
+#include "utils/snapmgr.h"
 }
 
 namespace ivfremote {
@@ -96,6 +97,8 @@ void DrainToPages(Writing* state) {
 }
 
 bool DrainOutput(Writing* state) {
+  // Of whatever has been looked up: maintenance of hours must not hold back VACUUM.
+  InvalidateCatalogSnapshot();
   if (!ToServer(state))
     DrainToPages(state);
   else if (!UploadOutput(state->upload, state->writer->object))

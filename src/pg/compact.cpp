@@ -4,58 +4,85 @@
 #include <algorithm>
 #include <cstring>
 
-#include "pg/build_assign.h"
-#include "pg/segment_blocks.h"
+#include "pg/compact_lists.h"
 #include "pg/test_point.h"
 #include "pg/tid_map.h"
 
+extern "C" {
+#include "utils/snapmgr.h"
+}
+
 namespace ivfremote {
 namespace {
-
-struct Compaction {
-  Maintenance* maintenance;
-  Build* build;
-  const uint32_t* inputs;
-  uint32_t input_count;
-  uint64_t live_rows;  // of all inputs, each once
-
-  RowSorts sorts;
-  std::byte* row;  // being put into the sort
-};
-
-const SegmentEntry& InputOf(const Compaction* compaction, uint32_t i) {
-  return compaction->maintenance->meta->segments[compaction->inputs[i]];
-}
 
 void CountTid(void* argument, Tid) { ++*static_cast<uint64_t*>(argument); }
 
 // --------------------------------------------------------------------------------------------------------------------
 // Live rows -> sorts
 
+// Rows on their way when no list work is done; else as many as the assigner takes.
+constexpr size_t kBatchRows = 256;
+
+RowBatch* NewBatch(const Compaction* compaction) {
+  const Build* build = compaction->build;
+  auto* batch = static_cast<RowBatch*>(palloc0(sizeof(RowBatch)));
+  batch->capacity = kBatchRows;
+  if (compaction->work != nullptr) {
+    batch->capacity = compaction->work->batch_rows;
+    batch->centred = static_cast<float*>(palloc_extended(batch->capacity * build->dimensions * sizeof(float), MCXT_ALLOC_HUGE));
+    batch->excess = static_cast<float*>(palloc(batch->capacity * sizeof(float)));
+  }
+  batch->tids = static_cast<Tid*>(palloc(batch->capacity * sizeof(Tid)));
+  batch->lists = static_cast<uint32_t*>(palloc(batch->capacity * sizeof(uint32_t)));
+  batch->codes =
+      static_cast<std::byte*>(palloc_extended(batch->capacity * build->format.RowBytes(), MCXT_ALLOC_HUGE));
+  return batch;
+}
+
 void PutTid(void* argument, Tid tid) { PutSortTid(&static_cast<Compaction*>(argument)->sorts, tid); }
 
-// Puts the block's live rows into the sort; returns how many.
+// The batch's rows, of `list` so far, go into the sort.
+void PutBatch(Compaction* compaction, uint32_t list, uint32_t centroid) {
+  RowBatch* batch = compaction->batch;
+  if (batch->filled == 0) return;
+  const size_t row_bytes = compaction->build->format.RowBytes();
+  std::fill_n(batch->lists, batch->filled, list);
+  if (compaction->work != nullptr) WorkOnBatch(compaction, batch, list, centroid);
+  for (size_t i = 0; i < batch->filled; ++i)
+    PutSortRow(&compaction->sorts, batch->lists[i], centroid, batch->tids[i], batch->codes + i * row_bytes, row_bytes);
+  batch->filled = 0;
+}
+
+// The block's live rows; returns how many.
 uint64_t PutBlock(Compaction* compaction, const SegmentBlocks* blocks, TreeReader* tid_map) {
   const Build* build = compaction->build;
+  RowBatch* batch = compaction->batch;
   const BlockEntry& entry = blocks->entry();
   const BlockView& block = blocks->block();
+  const uint32_t lists = (*build->routing)->list_count();
+  if (entry.list >= lists || entry.centroid >= lists)
+    ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
+                    errmsg("a block of index \"%s\" is of a list that there is not", RelationGetRelationName(build->index))));
   uint64_t put = 0;
   for (uint32_t i = 0; i < block.rows(); ++i) {
     const Tid tid = block.tid(i);
     if (!TidMapHas(tid_map, tid)) continue;
     CallCore([&] {
-      block.TakeRow(build->format, i, compaction->row);
+      block.TakeRow(build->format, i, batch->codes + batch->filled * build->format.RowBytes());
       return Status::Ok();
     });
-    PutSortRow(&compaction->sorts, entry.list, entry.centroid, tid, compaction->row, build->format.RowBytes());
+    batch->tids[batch->filled++] = tid;
     ++put;
+    if (batch->filled == batch->capacity) PutBatch(compaction, entry.list, entry.centroid);
   }
+  PutBatch(compaction, entry.list, entry.centroid);
   return put;
 }
 
 // False if the store has failed.
-bool PutSegment(Compaction* compaction, const SegmentEntry& segment) {
+bool PutSegment(Compaction* compaction, uint32_t input) {
   Maintenance* maintenance = compaction->maintenance;
+  const SegmentEntry& segment = compaction->input(input);
   TreeReader tid_map;
   TreeReaderInit(&tid_map, maintenance->index, segment.id, segment.tid_map);
   SegmentBlocks* blocks = OpenSegment(maintenance, &segment, nullptr);
@@ -64,13 +91,13 @@ bool PutSegment(Compaction* compaction, const SegmentEntry& segment) {
   CloseSegment(blocks);
   if (maintenance->gave_up) return false;
   // A row that its blocks lack would be lost for good.
-  const uint64_t live = CountLiveRows(maintenance->index, segment);
+  const uint64_t rows = compaction->input_rows[input];
   const bool spilled = (segment.flags & SegmentEntry::kSpilled) != 0;
-  if (copies < live || copies > (spilled ? 2 * live : live))
+  if (copies < rows || copies > (spilled ? 2 * rows : rows))
     ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
                     errmsg("segment %llu of index \"%s\" does not have the rows of its tid map",
                            static_cast<unsigned long long>(segment.id), RelationGetRelationName(maintenance->index)),
-                    errdetail("%llu rows are alive, and %llu copies of them found.", static_cast<unsigned long long>(live),
+                    errdetail("%llu rows are alive, and %llu copies of them found.", static_cast<unsigned long long>(rows),
                               static_cast<unsigned long long>(copies)),
                     errhint("Please REINDEX it.")));
   VisitLiveTids(maintenance->index, segment.id, segment.tid_map, PutTid, compaction);
@@ -83,9 +110,10 @@ bool PutSegment(Compaction* compaction, const SegmentEntry& segment) {
 // False if the store has failed.
 bool WriteOutput(Compaction* compaction) {
   Build* build = compaction->build;
-  build->indexed_rows = static_cast<double>(compaction->live_rows);
+  build->indexed_rows = static_cast<double>(compaction->rows);
   for (uint32_t i = 0; i < compaction->input_count; ++i)
-    build->spill |= (InputOf(compaction, i).flags & SegmentEntry::kSpilled) != 0;
+    build->spill |= (compaction->input(i).flags & SegmentEntry::kSpilled) != 0;
+  InvalidateCatalogSnapshot();
   AssignedRows rows = FinishSorts(build, &compaction->sorts);
   TestPoint("compact.pages");
   const bool written = WriteSegment(build, rows);
@@ -121,22 +149,52 @@ void TakeBytes(Maintenance* maintenance, const SegmentEntry& segment) {
     maintenance->bytes_left -= std::min(maintenance->bytes_left, segment.bytes);
 }
 
-// False if the store has failed.
+// False if the store has failed, or there is nothing to do.
+bool PutRows(Compaction* compaction) {
+  compaction->kept = Hold<KeptRows>(compaction->build->context, [] { return new KeptRows(); });
+  if (!StartListWork(compaction)) return false;
+  if (compaction->only_to_split && (compaction->work == nullptr || compaction->work->splitter == nullptr)) return false;
+  compaction->batch = NewBatch(compaction);
+  for (uint32_t i = 0; i < compaction->input_count; ++i) {
+    if (!PutSegment(compaction, i)) return false;
+    TakeBytes(compaction->maintenance, compaction->input(i));
+  }
+  if (compaction->work != nullptr) FinishListWork(compaction);
+  return true;
+}
+
 bool Merge(Compaction* compaction) {
   Maintenance* maintenance = compaction->maintenance;
   compaction->build = NewSegmentBuild(maintenance);
   compaction->sorts = StartSorts(SortKilobytes(1), nullptr, nullptr);
-  compaction->row = static_cast<std::byte*>(palloc(compaction->build->format.RowBytes()));
-  for (uint32_t i = 0; i < compaction->input_count; ++i) {
-    if (!PutSegment(compaction, InputOf(compaction, i))) {
-      DropSorts(&compaction->sorts);
-      return false;
-    }
-    TakeBytes(maintenance, InputOf(compaction, i));
+  if (!PutRows(compaction)) {
+    DropSorts(&compaction->sorts);
+    return false;
   }
   if (!WriteOutput(compaction)) return false;
   TakeBytes(maintenance, compaction->build->segment);
+  if (compaction->work != nullptr) WriteListWork(compaction);
   return true;
+}
+
+bool Compact(Maintenance* maintenance, const uint32_t* inputs, uint32_t count, bool only_to_split) {
+  MemoryContext context = AllocSetContextCreate(maintenance->context, "ivfremote compaction", ALLOCSET_DEFAULT_SIZES);
+  MemoryContext old = MemoryContextSwitchTo(context);
+  auto* compaction = static_cast<Compaction*>(palloc0(sizeof(Compaction)));
+  compaction->maintenance = maintenance;
+  compaction->inputs = inputs;
+  compaction->input_count = count;
+  compaction->only_to_split = only_to_split;
+  for (uint32_t i = 0; i < count; ++i) {
+    compaction->input_rows[i] = CountLiveRows(maintenance->index, compaction->input(i));
+    compaction->rows += compaction->input_rows[i];
+  }
+  const bool made = compaction->rows == 0 || Merge(compaction);
+  if (made) Publish(compaction);
+  MemoryContextSwitchTo(old);
+  if (compaction->build != nullptr) MemoryContextDelete(compaction->build->context);
+  MemoryContextDelete(context);
+  return made;
 }
 
 }  // namespace
@@ -155,20 +213,14 @@ void GiveUpCompaction(Maintenance* maintenance, int sqlstate, const char* why) {
 }
 
 bool CompactSegments(Maintenance* maintenance, const uint32_t* inputs, uint32_t count) {
-  MemoryContext context = AllocSetContextCreate(maintenance->context, "ivfremote compaction", ALLOCSET_DEFAULT_SIZES);
-  MemoryContext old = MemoryContextSwitchTo(context);
-  auto* compaction = static_cast<Compaction*>(palloc0(sizeof(Compaction)));
-  compaction->maintenance = maintenance;
-  compaction->inputs = inputs;
-  compaction->input_count = count;
-  for (uint32_t i = 0; i < count; ++i)
-    compaction->live_rows += CountLiveRows(maintenance->index, InputOf(compaction, i));
-  const bool made = compaction->live_rows == 0 || Merge(compaction);
-  if (made) Publish(compaction);
-  MemoryContextSwitchTo(old);
-  if (compaction->build != nullptr) MemoryContextDelete(compaction->build->context);
-  MemoryContextDelete(context);
-  return made;
+  return Compact(maintenance, inputs, count, /*only_to_split=*/false);
+}
+
+void SplitLargeLists(Maintenance* maintenance) {
+  uint32_t inputs[MetaPage::kMaxSegments];
+  const uint32_t count = maintenance->meta->segment_count;
+  for (uint32_t i = 0; i < count; ++i) inputs[i] = i;
+  if (count > 0) Compact(maintenance, inputs, count, /*only_to_split=*/true);
 }
 
 }  // namespace ivfremote

@@ -1,5 +1,7 @@
 // CALL ivfremote_compact(index, purge): everything into one segment. It commits between steps and holds no snapshot while it
 // works, so that VACUUM of other tables is not held back by work of hours.
+#include <algorithm>
+
 #include "pg/compact.h"
 #include "pg/open_index.h"
 #include "pg/test_point.h"
@@ -13,6 +15,9 @@ extern "C" {
 namespace ivfremote {
 namespace {
 
+// Without purge, as many of a segment's rows may be dead.
+constexpr uint64_t kDeadShare = 10;
+
 void CheckNotInTransactionBlock(FunctionCallInfo fcinfo) {
   const auto* call = reinterpret_cast<CallContext*>(fcinfo->context);
   if (call == nullptr || !IsA(call, CallContext) || call->atomic)
@@ -23,28 +28,36 @@ void CheckNotInTransactionBlock(FunctionCallInfo fcinfo) {
 }
 
 // One step: a transaction of its own, in which the table is locked. The rights are checked each time.
-void RunStep(Oid oid, void (*step)(Maintenance* maintenance)) {
+void RunStep(Oid oid, bool purge, void (*step)(Maintenance* maintenance, bool purge)) {
   SPI_commit();
   const IndexAndTable opened = OpenIndexForMaintenance(oid, ShareUpdateExclusiveLock);
   Maintenance* maintenance = StartMaintenance(opened.index, /*in_vacuum=*/false);
   InvalidateCatalogSnapshot();
-  step(maintenance);
+  step(maintenance, purge);
   EndMaintenance(maintenance);
   CloseIndexAndTable(opened, NoLock);
 }
 
-void Flush(Maintenance* maintenance) {
+void Flush(Maintenance* maintenance, bool) {
   uint64_t rows;
   FlushPending(maintenance, &rows);
 }
 
-void CompactAll(Maintenance* maintenance) {
+// A single segment with few dead rows is left as it is, if its lists are.
+void CompactAll(Maintenance* maintenance, bool purge) {
+  const MetaPage& meta = *maintenance->meta;
+  const uint32_t count = meta.segment_count;
+  if (count == 0) return;
+  const uint64_t rows = meta.segments[0].rows;
+  const uint64_t dead = rows - std::min(rows, CountLiveRows(maintenance->index, meta.segments[0]));
+  if (count == 1 && dead <= (purge ? 0 : rows / kDeadShare)) return SplitLargeLists(maintenance);
   uint32_t inputs[MetaPage::kMaxSegments];
-  const uint32_t count = maintenance->meta->segment_count;
   for (uint32_t i = 0; i < count; ++i) inputs[i] = i;
-  if (count > 1 || (count == 1 && HasDeadRows(maintenance->index, maintenance->meta->segments[0])))
-    CompactSegments(maintenance, inputs, count);
+  CompactSegments(maintenance, inputs, count);
 }
+
+// Also after an earlier call that did not get so far.
+void Sweep(Maintenance* maintenance, bool) { SweepPages(maintenance); }
 
 }  // namespace
 }  // namespace ivfremote
@@ -64,10 +77,10 @@ Datum ivfremote_compact(PG_FUNCTION_ARGS) {
   // Before the first commit: so errors of the caller's are errors at once.
   CloseIndexAndTable(OpenIndexForMaintenance(oid, ShareUpdateExclusiveLock), NoLock);
   SPI_connect_ext(SPI_OPT_NONATOMIC);
-  RunStep(oid, Flush);
-  RunStep(oid, CompactAll);
-  // Also after an earlier call that did not get so far.
-  RunStep(oid, SweepPages);
+  const bool purge = PG_GETARG_BOOL(1);
+  RunStep(oid, purge, Flush);
+  RunStep(oid, purge, CompactAll);
+  RunStep(oid, purge, Sweep);
   SPI_finish();
   return Datum{0};
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/half.h"
 #include "core/list_ranker.h"
 #include "pg/index_cache.h"
 #include "pg/pending.h"
@@ -85,6 +86,42 @@ Ranked RankLists(const IndexSearch* search, const float* query) {
   if (meta.format().coded()) CopyCentroids(&reader, *routing, &ranked.lists);
   if (read != nullptr) Drop(read);
   return ranked;
+}
+
+// Gives the search the centroid of a list that is not probed, for codes that refer to it: from the session's copy, or pages.
+void AddCentroid(IndexSearch* search, uint32_t list) {
+  const MetaPage& meta = *search->meta;
+  Search& core = **search->search;
+  if (list >= meta.list_count) ThrowCorruptIndex(search->index, 0, "codes refer to a list that does not exist");
+  const Routing& routing = GetResidentIndex(search->index, meta)->routing;
+  if (!routing.centroids.empty()) {
+    CallCore([&] {
+      core.AddCentroid(list, &routing.centroids[size_t{list} * meta.dimensions]);
+      return Status::Ok();
+    });
+    return;
+  }
+  const RoutingHeader header = ReadRoutingHeader(search->routing, meta);
+  auto* halves = static_cast<uint16_t*>(palloc(header.CentroidBytes()));
+  ReadStream(search->routing, header.CentroidOffset(list), header.CentroidBytes(), reinterpret_cast<std::byte*>(halves));
+  CallCore([&] {
+    std::vector<float> centroid(meta.dimensions);
+    FromHalves(halves, centroid.size(), header.scale(), centroid.data());
+    core.AddCentroid(list, centroid.data());
+    return Status::Ok();
+  });
+  pfree(halves);
+}
+
+// The centroids that blocks of the probed lists refer to.
+void AddCentroidsOfBlocks(IndexSearch* search) {
+  Held<std::vector<uint32_t>>* missing = Hold<std::vector<uint32_t>>(
+      CurrentMemoryContext, [&] { return new std::vector<uint32_t>((*search->search)->MissingCentroids()); });
+  for (size_t i = 0; i < (*missing)->size(); ++i) {
+    CHECK_FOR_INTERRUPTS();
+    AddCentroid(search, (**missing)[i]);
+  }
+  Drop(missing);
 }
 
 // --------------------------------------------------------------------------------------------------------------------
@@ -217,8 +254,11 @@ BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generat
       if (reader.inner != nullptr) pfree(reader.inner);
       code = wide_row;
     }
+    const bool coded = generation.code_kind != CodeKind::kFloat32;
+    if (coded && row.centroid != row.list && !search->exact && !(*search->search)->HasCentroid(row.centroid))
+      AddCentroid(search, row.centroid);
     CallCore([&] {
-      if (generation.code_kind != CodeKind::kFloat32) return (*search->search)->AddPending(tid, row.list, code);
+      if (coded) return (*search->search)->AddPending(tid, row.centroid, code);
       (*search->search)->AddPendingFloats(tid, code);
       return Status::Ok();
     });
@@ -355,6 +395,13 @@ void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
   Wave wave = NewWave();
   search->wave = &wave;
   if (remote) StartWave(search);
+  // Before anything is scored.
+  TreeReader routing;
+  if (lists != nullptr && !search->exact) {
+    RoutingReaderInit(&routing, search->index, meta);
+    search->routing = &routing;
+    AddCentroidsOfBlocks(search);
+  }
   // While the wave is under way: what is local.
   const Clock::time_point pending_start = Clock::now();
   AddPendingRows(search, meta.sealed, lists);
@@ -369,6 +416,7 @@ void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
       DeliverFromPages(search, static_cast<uint16_t>(number));
   FinishWave(search);
   search->wave = nullptr;
+  search->routing = nullptr;
   RecordSearch(search, scan_start, MillisecondsSince(wave_start), pending_ms, record);
 }
 

@@ -6,6 +6,7 @@
 #include "pg/last_scan.h"
 #include "pg/page.h"
 #include "pg/search_wave.h"
+#include "pg/stream.h"
 #include "pg/wall.h"
 
 namespace ivfremote {
@@ -18,6 +19,7 @@ struct IndexSearch {
   Held<Search>* search;
   const SegmentEntry* segments[MetaPage::kMaxSegments];  // by number in `search`
   Wave* wave;                                            // while SearchLists runs
+  TreeReader* routing;                                   // the same
 };
 
 // Adds every live row in no order: for a query that has no distances.

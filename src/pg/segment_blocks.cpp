@@ -7,6 +7,10 @@
 #include "pg/read_error.h"
 #include "pg/server.h"
 
+extern "C" {
+#include "utils/snapmgr.h"
+}
+
 namespace ivfremote {
 namespace {
 
@@ -14,48 +18,60 @@ namespace {
 constexpr std::chrono::milliseconds kStep{100};
 
 // A warning in VACUUM; else an error.
-void Fail(SegmentBlocks* blocks, const CoreError& error) {
-  Maintenance* maintenance = blocks->maintenance;
-  const SegmentReader& reader = **blocks->reader;
+void Fail(Maintenance* maintenance, const RangeFetch* wave, const CoreError& error) {
   if (maintenance->in_vacuum) return GiveUpCompaction(maintenance, error.sqlstate, error.message);
   const char* server = maintenance->server;
   ThrowReadError(maintenance->index,
-                 {server, reader.requests_failed(), reader.requests_in_wave(),
+                 {server, wave->requests_failed(), wave->requests_in_wave(),
                   psprintf("Check the server with SELECT * FROM ivfremote_check_server(%s), then run the statement again; "
                            "nothing has changed.",
                            quote_literal_cstr(server))},
                  error);
 }
 
-// Starts a wave with the session's store.
-CoreError StartWave(SegmentBlocks* blocks) {
-  ObjectStore* store = SessionStore(blocks->maintenance->server, blocks->maintenance->index->rd_rel->relowner);
-  return RunCore([&] { return (*blocks->reader)->StartWave(store); });
+// With the session's store.
+CoreError StartWave(Maintenance* maintenance, RangeFetch* wave) {
+  ObjectStore* store = SessionStore(maintenance->server, maintenance->index->rd_rel->relowner);
+  return RunCore([&] { return wave->Start(store); });
 }
 
-// What comes next, until all of it is here. False if the store has failed.
-bool ReadWave(SegmentBlocks* blocks) {
-  Maintenance* maintenance = blocks->maintenance;
-  SegmentReader& reader = **blocks->reader;
-  CoreError error = StartWave(blocks);
+// Waits until all of it is here. False if the store has failed.
+bool RunWave(Maintenance* maintenance, RangeFetch* wave) {
+  CoreError error = StartWave(maintenance, wave);
+  // Of whatever has been looked up: hours of work must not hold back VACUUM.
+  InvalidateCatalogSnapshot();
   bool reread = false;
   for (bool done = false; error.sqlstate == 0 && !done;) {
-    error = RunCore([&] { return reader.StepWave(Clock::now() + kStep, &done); });
+    error = RunCore([&] { return wave->Step(Clock::now() + kStep, &done); });
     CHECK_FOR_INTERRUPTS();
-    if (error.code == StatusCode::kDenied && error.sqlstate != 0 && !reread) {
+    if (error.sqlstate != 0 && error.code == StatusCode::kDenied && !reread) {
       // The user mapping may have changed since it was read.
       reread = true;
       ForgetSessionStore(maintenance->server, maintenance->index->rd_rel->relowner);
-      error = StartWave(blocks);
+      error = StartWave(maintenance, wave);
     }
-    if (error.sqlstate == 0 && !done && Clock::now() > maintenance->deadline) {
+    if (error.sqlstate == 0 && Clock::now() > maintenance->deadline) {
       GiveUpCompaction(maintenance, ERRCODE_IO_ERROR, "there is no time left");
       return false;
     }
   }
   if (error.sqlstate == 0) return true;
-  Fail(blocks, error);
+  Fail(maintenance, wave, error);
   return false;
+}
+
+bool ReadWave(SegmentBlocks* blocks) {
+  CallCore([&] {
+    blocks->wave = (*blocks->reader)->NextWave();
+    return Status::Ok();
+  });
+  return RunWave(blocks->maintenance, blocks->wave);
+}
+
+[[noreturn]] void ThrowDamagedPages(Relation index, const CoreError& error) {
+  ereport(ERROR, (errcode(error.sqlstate), errmsg("could not read index \"%s\"", RelationGetRelationName(index)),
+                  errdetail_internal("%s", error.message), errhint("Please REINDEX it.")));
+  pg_unreachable();
 }
 
 void ReadPiece(SegmentBlocks* blocks) {
@@ -108,14 +124,12 @@ bool NextBlock(SegmentBlocks* blocks) {
   SegmentReader& reader = **blocks->reader;
   for (;;) {
     CHECK_FOR_INTERRUPTS();
+    InvalidateCatalogSnapshot();
     bool found = false;
     const CoreError error = RunCore([&] { return reader.NextBlock(&found); });
     if (error.sqlstate != 0) {
-      if (blocks->segment->place == SegmentPlace::kPages)
-        ereport(ERROR, (errcode(error.sqlstate),
-                        errmsg("could not read index \"%s\"", RelationGetRelationName(blocks->maintenance->index)),
-                        errdetail_internal("%s", error.message), errhint("Please REINDEX it.")));
-      Fail(blocks, error);
+      if (blocks->segment->place == SegmentPlace::kPages) ThrowDamagedPages(blocks->maintenance->index, error);
+      Fail(blocks->maintenance, blocks->wave, error);
       return false;
     }
     if (found) return true;
@@ -125,6 +139,29 @@ bool NextBlock(SegmentBlocks* blocks) {
     else if (!ReadWave(blocks))
       return false;
   }
+}
+
+bool ReadSegmentBytes(Maintenance* maintenance, const SegmentEntry& segment, uint64_t offset, size_t length,
+                      std::byte* to) {
+  if (segment.place == SegmentPlace::kPages) {
+    TreeReader pages;
+    TreeReaderInit(&pages, maintenance->index, segment.id, segment.data);
+    ReadStream(&pages, offset, length, to);
+    return true;
+  }
+  Held<RangeFetch>* wave = Hold<RangeFetch>(
+      CurrentMemoryContext, [&] { return new RangeFetch(RequestsFor(segment, offset, length)); });
+  const bool read = RunWave(maintenance, wave->object);
+  if (read)
+    CallCore([&] {
+      for (size_t i = 0; i < (*wave)->count(); ++i) {
+        const Bytes bytes = (*wave)->bytes(i);
+        to = std::copy(bytes.begin(), bytes.end(), to);
+      }
+      return Status::Ok();
+    });
+  Drop(wave);
+  return read;
 }
 
 void CloseSegment(SegmentBlocks* blocks) {

@@ -11,6 +11,7 @@ struct SegmentBlocks {
   Maintenance* maintenance;
   const SegmentEntry* segment;
   Held<SegmentReader>* reader;
+  RangeFetch* wave;  // the reader's, of what was read last; null before
   TreeReader pages;  // embedded
 
   const BlockEntry& entry() const { return (*reader)->entry(); }
@@ -22,6 +23,9 @@ SegmentBlocks* OpenSegment(Maintenance* maintenance, const SegmentEntry* segment
 
 // The next block; false at the end, or if the store has failed in VACUUM (maintenance->gave_up). Waits for the store.
 bool NextBlock(SegmentBlocks* blocks);
+
+// Any bytes of a segment. False if the store has failed in VACUUM.
+bool ReadSegmentBytes(Maintenance* maintenance, const SegmentEntry& segment, uint64_t offset, size_t length, std::byte* to);
 
 void CloseSegment(SegmentBlocks* blocks);
 

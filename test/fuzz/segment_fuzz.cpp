@@ -50,6 +50,7 @@ void FuzzTrailer(FuzzInput* input) {
   SegmentTrailer valid;
   valid.routing = {segment_bytes / 2, 1, 0};
   valid.directory = {segment_bytes - 1, 1, 0};
+  valid.sample = {segment_bytes / 3, input->Take<uint8_t>() % 2u, 0};
   valid.rows = 3;
   valid.copies = 4;
   std::vector<std::byte> bytes = Spoiled(EncodeSegmentTrailer(valid), input);
@@ -60,11 +61,13 @@ void FuzzTrailer(FuzzInput* input) {
   if (!status.ok()) return RequireRefusal(status);
   for (const SegmentSection& section : {trailer.routing, trailer.directory})
     REQUIRE(section.bytes > 0 && section.bytes <= segment_bytes && section.offset <= segment_bytes - section.bytes);
+  const SegmentSection& sample = trailer.sample;
+  REQUIRE(sample.bytes <= segment_bytes && sample.offset <= segment_bytes - sample.bytes);
   REQUIRE(trailer.rows <= trailer.copies);
   // Nothing but reserved bytes and sections of later versions was ignored.
   const std::vector<std::byte> again = EncodeSegmentTrailer(trailer);
   REQUIRE(Load<uint16_t>(&bytes[0]) <= kSegmentVersion);
-  for (const auto& [at, length] : {std::pair{2, 10}, {16, 32}, {64, 16}, {96, 8}, {120, 8}})
+  for (const auto& [at, length] : {std::pair{2, 10}, {16, 32}, {64, 24}, {96, 8}, {120, 8}})
     REQUIRE(SameBytes(Bytes(again).subspan(at, length), Bytes(bytes).subspan(at, length)));
 }
 
@@ -93,6 +96,25 @@ void RequirePlannable(const Directory& directory, uint64_t segment_bytes, FuzzIn
     }
   }
   REQUIRE(next == blocks.size());
+}
+
+void FuzzSample(FuzzInput* input) {
+  const SampleRows valid{2, {{1, 2}, {3, 4}, {5, 6}}, {1, 2, 3, 4, 5, 6}};
+  const std::vector<std::byte> bytes = Spoiled(EncodeSampleRows(valid), input);
+  const ExactCopy copy(bytes);
+  const SegmentSection section{0, bytes.size(), Crc32c(bytes)};
+  SampleRows sample;
+  const Status status = DecodeSampleRows(copy.bytes(), section, &sample);
+  if (!status.ok()) return RequireRefusal(status);
+  REQUIRE(sample.dimensions >= 1 && sample.dimensions <= kMaxDimensions);
+  REQUIRE(sample.rows.size() == sample.tids.size() * sample.dimensions);
+  // Nothing but reserved bytes and ignorable features was ignored.
+  const std::vector<std::byte> again = EncodeSampleRows(sample);
+  REQUIRE(again.size() == bytes.size());
+  for (const auto& [at, length] : {std::pair<size_t, size_t>{0, 6}, {8, 4}, {16, 8}, {64, bytes.size() - 64}})
+    REQUIRE(SameBytes(Bytes(again).subspan(at, length), Bytes(bytes).subspan(at, length)));
+  // One wrong bit, and the checksum says so.
+  REQUIRE(DecodeSampleRows(copy.bytes(), {0, bytes.size(), section.crc ^ 1}, &sample).code() == StatusCode::kCorrupt);
 }
 
 void FuzzDirectory(FuzzInput* input) {
@@ -241,6 +263,13 @@ void FuzzWhole(FuzzInput* input) {
   if (const Status status = DecodeDirectory(ExactCopy(section(trailer.directory)).bytes(), bytes.size(), &directory);
       !status.ok())
     return RequireRefusal(status);
+  if (trailer.sample.bytes > 0) {
+    const ExactCopy sample_bytes(section(trailer.sample));
+    SampleRows sample;
+    const Status status = DecodeSampleRows(
+        sample_bytes.bytes(), {0, trailer.sample.bytes, Crc32c(sample_bytes.bytes())}, &sample);
+    if (!status.ok()) RequireRefusal(status);
+  }
   size_t blocks = 0;
   for (const ListEntry& list : directory.lists)
     for (uint32_t i = 0; i < list.block_count && blocks < 20; ++i, ++blocks) {
@@ -265,7 +294,7 @@ void FuzzWhole(FuzzInput* input) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace ivfremote;
   FuzzInput input(data, size);
-  switch (input.Take<uint8_t>() % 5) {
+  switch (input.Take<uint8_t>() % 6) {
     case 0:
       FuzzHeader(&input);
       break;
@@ -277,6 +306,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 3:
       FuzzWhole(&input);
+      break;
+    case 4:
+      FuzzSample(&input);
       break;
     default:
       FuzzBlock(&input);

@@ -35,6 +35,7 @@ struct Segment {
   uint32_t bits;
   bool spilled;
   uint64_t part_bytes;
+  uint32_t sample_rows = 0;
 
   CodeFormat format() const { return {kind, bits, kDimensions}; }
 };
@@ -50,6 +51,7 @@ inline constexpr Segment kSegments[] = {
     {"bits4_cosine", Metric::kCosine, CodeKind::kRabitq, 4, false, 0},
     {"bits8_product", Metric::kInnerProduct, CodeKind::kRabitq, 8, false, 0},
     {"bits8_l2_spilled", Metric::kL2, CodeKind::kRabitq, 8, true, 0},
+    {"bits4_l2_sampled_parts", Metric::kL2, CodeKind::kRabitq, 4, false, 2880, 40},
 };
 
 // List 1 has no rows, list 0 more than a group of codes of any width.
@@ -102,6 +104,17 @@ inline std::vector<uint32_t> RowsOf(const Segment& segment, uint32_t list) {
   for (uint32_t row = 0; row < kRows; ++row)
     if (ListOf(row) == list || (segment.spilled && SecondListOf(row) == list)) rows.push_back(row);
   return rows;
+}
+
+// Every third row.
+inline SampleRows SampleOf(const Segment& segment) {
+  SampleRows sample{kDimensions, {}, {}};
+  for (uint32_t i = 0; i < segment.sample_rows; ++i) {
+    const std::vector<float> row = Row(3 * i);
+    sample.tids.push_back(TidOf(3 * i));
+    sample.rows.insert(sample.rows.end(), row.begin(), row.end());
+  }
+  return sample;
 }
 
 using File = std::vector<std::byte>;

@@ -40,8 +40,9 @@ void WriteSegment(const std::string& directory, const Segment& segment) {
   for (uint32_t list = 0; list < kLists; ++list)
     for (uint32_t i : RowsOf(segment, list)) {
       coder.Encode(Row(i).data(), &routing.centroids[list * kDimensions], row.data());
-      Require(writer.Add(list, TidOf(i), row.data()));
+      Require(writer.Add(list, list, TidOf(i), row.data()));
     }
+  writer.SetSample(SampleOf(segment));
   Require(writer.Finish(kRows));
   const std::vector<File> parts = Parts(writer.TakeOutput(), segment.part_bytes);
   for (size_t part = 0; part < parts.size(); ++part)

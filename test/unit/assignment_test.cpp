@@ -293,6 +293,21 @@ Routing OfLists(std::vector<float> centroids, uint32_t dimensions) {
   return routing;
 }
 
+// Rows that were centred before, and that are as much longer as their excess says.
+TEST(AssignCentred, ExcessIsNoRadius) {
+  const Routing routing = OfLists({0, 0, 4, 0}, 2);
+  Assigner assigner(&routing);
+  const std::vector<float> rows = {1, 2, 4, 3, 4, 0};
+  const std::vector<float> excess = {4, 9, 1};
+  uint32_t lists[3];
+  assigner.AssignCentred(rows.data(), 3, lists, excess.data());
+  EXPECT_EQ(lists[0], 0u);
+  EXPECT_EQ(lists[1], 1u);
+  EXPECT_EQ(lists[2], 1u);
+  EXPECT_EQ(assigner.Radii()[0], 1);
+  EXPECT_EQ(assigner.Radii()[1], 0) << "less than nothing";
+}
+
 // The next nearest list lies beyond the row, so its residual points the other way along the same line.
 TEST(SecondList, PointsAnotherWay) {
   const Routing routing = OfLists({0, 0, 2.1f, 0, 1, 1.3f}, 2);

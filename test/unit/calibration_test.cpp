@@ -418,6 +418,79 @@ TEST_F(CalibrationTest, CloudsFarApartLoseNoNeighbours) {
   }
 }
 
+// -- rows decoded from codes
+
+// As maintenance recalibrates: neighbours by estimates, and the loss by bounds that was measured with the rows.
+TEST_F(CalibrationTest, DecodedRowsGiveTheCurveOfTheRows) {
+  SetClouds(8000, 400);
+  for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine})
+    for (uint32_t bits : {1u, 4u}) {
+      SCOPED_TRACE(testing::Message() << bits << " bits, metric " << static_cast<int>(metric));
+      ASSERT_NO_FATAL_FAILURE(Build(metric, 120, {CodeKind::kRabitq, bits, kDimensions}));
+      const RecallCurve of_rows = Calibrate(10);
+      std::vector<std::vector<float>> queries;
+      std::vector<Tid> tids;
+      std::vector<Tid> row_tids;
+      for (size_t i = 0; i < rows_.size(); ++i) {
+        row_tids.push_back(TidOf(i));
+        if (i % 10 != 0) continue;
+        queries.push_back(rows_[i]);
+        tids.push_back(TidOf(i));
+      }
+      RowCoder coder(metric_, format_, kSeed, routing_.mean.data());
+      RowDecoder decoder(metric_, format_, kSeed, routing_.mean.data());
+      std::vector<float> decoded(rows_.size() * kDimensions);
+      std::vector<float> excess(rows_.size());
+      std::vector<std::byte> code(format_.RowBytes());
+      for (size_t i = 0; i < rows_.size(); ++i) {
+        const float* centroid = &routing_.centroids[list_of_[i] * kDimensions];
+        coder.Encode(rows_[i].data(), centroid, code.data());
+        decoder.Decode(code.data(), centroid, &decoded[i * kDimensions], &excess[i]);
+      }
+      Calibration calibration({metric_, format_, kSeed, 1.9, 0, of_rows.bound_loss}, &routing_, InRoutingSpace(queries),
+                              tids);
+      calibration.Add(decoded.data(), rows_.size(), list_of_.data(), nullptr, row_tids.data(), nullptr, excess.data());
+      const RecallCurve of_codes = CurveOf(&calibration);
+      EXPECT_EQ(of_codes.bound_loss, of_rows.bound_loss);
+      EXPECT_EQ(of_codes.queries, 800u);
+      // Errors of codes as large as distances are, here, seem to scatter neighbours: with 1 bit more lists are probed than need be.
+      for (double target : {0.90, 0.95}) {
+        const double recall = Recall(of_codes, of_codes.At(10, target), held_out_);
+        EXPECT_GE(recall, target - 0.015) << target;
+        if (bits == 1) continue;
+        EXPECT_LE(recall, target + 0.5 * (1 - target) + 0.02) << target;
+        const float rows = of_rows.At(10, target).rows;
+        EXPECT_NEAR(of_codes.At(10, target).rows, rows, 0.15 * rows) << target;
+      }
+    }
+}
+
+// Rows that stand off in a direction which no query has, each by another length: that is all excess.
+TEST_F(CalibrationTest, ExcessIsSubtracted) {
+  SetClouds(3000, 0);
+  for (auto& row : rows_) row.back() = 0;
+  ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 50));
+  std::vector<Tid> tids;
+  for (size_t i = 0; i < rows_.size(); ++i) tids.push_back(TidOf(i));
+  std::vector<std::vector<float>> queries;
+  for (size_t i = 0; i < rows_.size(); i += 10) queries.push_back(rows_[i]);
+  const auto calibrate = [&](const std::vector<float>& centred, const float* excess) {
+    Calibration calibration({metric_, format_, kSeed, 1.9}, &routing_, InRoutingSpace(queries), {});
+    calibration.Add(centred.data(), rows_.size(), list_of_.data(), nullptr, tids.data(), nullptr, excess);
+    return CurveOf(&calibration);
+  };
+  std::vector<float> longer = centred_;
+  std::vector<float> excess(rows_.size());
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    const float length = 3 * static_cast<float>(Below(random_, 4));
+    longer[(i + 1) * kDimensions - 1] += length;
+    excess[i] = length * length;
+  }
+  const double rows = calibrate(centred_, nullptr).At(10, 0.95).rows;
+  EXPECT_NEAR(calibrate(longer, excess.data()).At(10, 0.95).rows, rows, 0.01 * rows);
+  EXPECT_GT(std::abs(calibrate(longer, nullptr).At(10, 0.95).rows - rows), 0.05 * rows);
+}
+
 // -- shares of the rows
 
 // As a worker's calibration goes to the leader's.

@@ -356,7 +356,7 @@ TEST_F(CodedSearch, PendingRowsHaveTheBoundsOfBlocks) {
     }
 }
 
-TEST_F(CodedSearch, PendingRowOfAListThatIsNotProbed) {
+TEST_F(CodedSearch, PendingRowWithoutACentroid) {
   ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 4, 20, 4, 5));
   Search search(Options(1.9), query_.data());
   const std::vector<std::byte> row = Encode(rows_[0].values, 0);
@@ -451,7 +451,6 @@ TEST_F(CodedSearch, ListsOfSeveralBlocks) {
   ExpectComplete(candidates, {0, 1});
 }
 
-// A block may hold rows of one list whose codes are of another list's centroid.
 TEST_F(CodedSearch, RowsInTwoListsComeOnce) {
   for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
     Build(metric, 4, 40, 6, 50);
@@ -504,9 +503,71 @@ TEST_F(CodedSearch, BlockNamesItsCentroid) {
     const Row& row = *std::find_if(rows_.begin(), rows_.end(), [&](const Row& r) { return r.tid == candidate.tid(); });
     EXPECT_NEAR(candidate.distance, Exact(row), 0.02 * Exact(row));
   }
+  EXPECT_TRUE(search.MissingCentroids().empty());
   Search without(Options(2.5), query_.data());
   Probe(&without, {0, 3});
-  EXPECT_TRUE(Fails(deliver(&without), StatusCode::kCorrupt, {"not probed"}));
+  EXPECT_TRUE(Fails(deliver(&without), StatusCode::kCorrupt, {"without a centroid"}));
+}
+
+// Rows that moved to other lists keep their codes, and so their bounds, whichever lists are probed.
+TEST_F(CodedSearch, CodesOfCentroidsThatAreNotProbed) {
+  for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine})
+    for (uint32_t bits : {1u, 4u}) {
+      ASSERT_NO_FATAL_FAILURE(Build(metric, bits, 50, 7, 40));
+      ASSERT_NO_FATAL_FAILURE(Write());
+      std::map<Tid, double> bounds;
+      for (const Candidate& candidate : Run({0, 1, 2, 3, 4, 5, 6}, 1.9)) bounds[candidate.tid()] = candidate.distance;
+
+      // In list l + 1, coded with the centroid of l; one of list 5 is pending.
+      SegmentHeader header;
+      header.dimensions = format_.dimensions;
+      header.metric = metric;
+      header.code_kind = format_.kind;
+      header.bits = static_cast<uint8_t>(bits);
+      header.list_count = 8;
+      header.rotation_seed = kSeed;
+      Routing routing;
+      routing.dimensions = format_.dimensions;
+      routing.mean = mean_;
+      routing.radii.resize(8);
+      routing.group_first = {0, 8};
+      routing.group_centroids.resize(format_.dimensions);
+      routing.centroids.resize(size_t{8} * format_.dimensions);
+      SegmentWriter writer(header, &routing);
+      for (const Row& row : rows_)
+        ASSERT_OK(writer.Add(row.list + 1, row.list, row.tid, Encode(row.values, row.list).data()));
+      ASSERT_OK(writer.Finish(rows_.size()));
+      std::vector<std::byte> bytes(writer.bytes());
+      for (const SegmentWriter::Chunk& chunk : writer.TakeOutput())
+        std::copy(chunk.bytes.begin(), chunk.bytes.end(), bytes.begin() + static_cast<ptrdiff_t>(chunk.offset));
+      directory_ = writer.directory();
+
+      Search search(Options(1.9), query_.data());
+      Probe(&search, {1, 3, 4});
+      const uint16_t number = search.AddSegment(SegmentEntry(), BlocksOf({1, 3, 4}));
+      EXPECT_EQ(search.MissingCentroids(), (Lists{0, 2})) << "3 is probed";
+      const auto add = [&](uint32_t list) {
+        search.AddCentroid(list, &centroids_[size_t{list} * format_.dimensions]);
+      };
+      for (uint32_t list : {0u, 2u, 3u}) add(list);
+      EXPECT_TRUE(search.MissingCentroids().empty());
+      const std::vector<std::byte> pending = Encode(rows_[5 * 40].values, 5);
+      EXPECT_FALSE(search.AddPending({9, 9}, 5, pending.data()).ok());
+      add(5);
+      ASSERT_OK(search.AddPending({9, 9}, 5, pending.data()));
+      search.ScorePending();
+      for (size_t i = 0; i < search.RangesOf(number).size(); ++i) {
+        const PlannedRange& range = search.RangesOf(number)[i];
+        std::copy_n(bytes.begin() + static_cast<ptrdiff_t>(range.offset), range.length, search.BufferFor(number, i));
+        ASSERT_OK(search.Deliver(number, i));
+      }
+      const std::vector<Candidate> candidates = Drain(&search);
+      EXPECT_EQ(candidates.size(), 3u * 40 + 1);
+      for (const Candidate& candidate : candidates) {
+        const Tid tid = candidate.segment == Candidate::kPending ? rows_[5 * 40].tid : candidate.tid();
+        EXPECT_EQ(candidate.distance, bounds.at(tid)) << bits;
+      }
+    }
 }
 
 TEST_F(CodedSearch, RowsFromPages) {

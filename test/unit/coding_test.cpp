@@ -203,6 +203,138 @@ TEST(Coding, FloatRowsAreStoredAsTheyAre) {
   EXPECT_EQ(std::memcmp(bytes.data(), row, sizeof row), 0);
 }
 
+// -- the way back
+
+// What is decoded of all rows, [n x dimensions] less the mean, and the excess of each.
+struct Decoded {
+  std::vector<float> rows;
+  std::vector<float> excess;
+
+  explicit Decoded(const Codes& codes) : rows(codes.rows.size() * codes.format.dimensions), excess(codes.rows.size()) {
+    RowDecoder decoder(codes.metric, codes.format, kSeed, codes.mean.data());
+    const std::vector<std::byte> bytes = codes.Encode();
+    for (size_t i = 0; i < excess.size(); ++i)
+      decoder.Decode(&bytes[i * codes.format.RowBytes()], codes.centroid.data(), &rows[i * codes.format.dimensions],
+                     &excess[i]);
+  }
+};
+
+// Calibration compares queries with decoded rows, and so ranks them as scans do.
+TEST_P(CodingTest, DecodedRowsGiveTheEstimatesOfScans) {
+  Random random(200 + dimensions() * 10 + bits());
+  const Codes codes = Clouds(random, metric(), bits(), dimensions(), offset());
+  const Decoded decoded(codes);
+  const std::vector<std::byte> bytes = codes.Encode();
+  const uint32_t padded = codes.format.padded();
+  for (size_t q = 0; q < 5; ++q) {
+    const std::vector<float> query = QueryNear(random, codes, q);
+    std::vector<float> y;
+    const QueryResidual residual = codes.Residual(query, &y);
+    std::vector<float> centred(dimensions());
+    Centre(metric(), query.data(), codes.mean.data(), dimensions(), centred.data());
+    std::vector<float> rotated(padded);
+    for (size_t i = 0; i < codes.rows.size(); ++i) {
+      const std::byte* row = &bytes[i * codes.format.RowBytes()];
+      const auto factors = Load<CodeFactors>(row);
+      DecodeResidual(padded, bits(), row + sizeof factors, factors.s, rotated.data());
+      const double product = InnerProduct(rotated.data(), y.data(), padded);
+      const float* back = &decoded.rows[i * dimensions()];
+      double scan = factors.a + SquaredNorm(y.data(), padded) - 2 * product;
+      double ours = SquaredL2(back, centred.data(), dimensions()) - decoded.excess[i];
+      if (metric() == Metric::kInnerProduct) {
+        scan = -(residual.centroid_product + residual.alpha * factors.a + product);
+        ours = -InnerProduct(back, query.data(), dimensions()) -
+               InnerProduct(codes.mean.data(), query.data(), dimensions());
+      }
+      // Mean, centroid and row are float32, as the query less its mean is.
+      const double magnitude = Magnitude(codes, query, i) + SquaredNorm(rotated.data(), padded);
+      ASSERT_NEAR(ours, scan, 1e-5 * magnitude + 1e-7 * offset() * std::sqrt(magnitude * dimensions())) << i;
+    }
+  }
+}
+
+// Errors of decoded rows cancel out, and the excess is how much longer they make distances.
+TEST_P(CodingTest, DecodedRowsAreUnbiased) {
+  if (dimensions() < 100) GTEST_SKIP() << "too few dimensions for errors to look random";
+  Random random(300 + dimensions() * 10 + bits());
+  // Rows in all directions from a point that is beside the centroid: errors of like rows are alike.
+  Codes codes = Clouds(random, metric(), bits(), dimensions(), offset(), 2000);
+  for (auto& row : codes.rows) {
+    row = UniformVector(random, dimensions());
+    for (float& x : row) x += offset();
+  }
+  codes.Train();
+  std::vector<float> row(dimensions());
+  Centre(metric(), codes.rows[0].data(), codes.mean.data(), dimensions(), row.data());
+  const auto spread = static_cast<float>(Norm(row) / std::sqrt(dimensions()));
+  for (float& x : codes.centroid) x += 0.3f * spread * Uniform(random);
+  const Decoded decoded(codes);
+  const auto n = static_cast<double>(codes.rows.size());
+  std::vector<double> error(dimensions());
+  double excess = 0;
+  double length = 0;
+  double from_point = 0;
+  double true_from_point = 0;
+  std::vector<float> point = UniformVector(random, dimensions());
+  if (metric() == Metric::kCosine) ToRoutingSpace(metric(), point.data(), dimensions(), point.data());
+  for (size_t i = 0; i < codes.rows.size(); ++i) {
+    const float* back = &decoded.rows[i * dimensions()];
+    Centre(metric(), codes.rows[i].data(), codes.mean.data(), dimensions(), row.data());
+    for (uint32_t j = 0; j < dimensions(); ++j) error[j] += double{back[j]} - row[j];
+    excess += decoded.excess[i];
+    const double true_length = SquaredL2(row.data(), codes.centroid.data(), dimensions());
+    length += true_length;
+    EXPECT_NEAR(SquaredL2(back, codes.centroid.data(), dimensions()) - decoded.excess[i], true_length,
+                1e-4 * true_length + 1e-6 * offset());
+    from_point += SquaredL2(back, point.data(), dimensions()) - decoded.excess[i];
+    true_from_point += SquaredL2(row.data(), point.data(), dimensions());
+  }
+  double bias = 0;
+  for (const double sum : error) bias += sum / n * sum / n;
+  // As independent errors add up; those of a decode that is too short would be a third of the way to the centroid.
+  EXPECT_LT(bias, 3 * excess / n / n + 1e-9 * length / n * (1 + offset()));
+  EXPECT_NEAR(from_point, true_from_point, 0.005 * true_from_point);
+  const double share = excess / length;
+  const double expected = bits() == 1 ? 0.57 : bits() == 2 ? 0.13 : bits() == 4 ? 0.01 : 0.00005;
+  EXPECT_GT(share, 0.5 * expected);
+  EXPECT_LT(share, 2 * expected + 1e-4);
+}
+
+TEST(Coding, DecodedFloatRowsAreThemselves) {
+  Random random(14);
+  for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+    Codes codes = Clouds(random, metric, 4, 20, 3, 10);
+    codes.format = {CodeKind::kFloat32, 32, 20};
+    const Decoded decoded(codes);
+    std::vector<float> row(20);
+    for (size_t i = 0; i < codes.rows.size(); ++i) {
+      Centre(metric, codes.rows[i].data(), codes.mean.data(), 20, row.data());
+      for (size_t j = 0; j < 20; ++j) EXPECT_EQ(decoded.rows[i * 20 + j], row[j]);
+      EXPECT_EQ(decoded.excess[i], 0);
+    }
+  }
+}
+
+// Rows of which a code says nothing, or whose residual is zero, are their centroid; none is infinite.
+TEST(Coding, DecodedRowsAreFinite) {
+  Random random(15);
+  ForEachFormat([&](Metric metric, uint32_t bits, uint32_t dimensions) {
+    for (float scale : {0.0f, 1e-45f, 1e-30f, 1e-20f, 1e18f, 1e20f, 3e38f}) {
+      Codes codes = Clouds(random, metric, bits, dimensions, 0, 20);
+      codes.centroid.assign(dimensions, 0.0f);
+      codes.mean.assign(dimensions, 0.0f);
+      for (auto& row : codes.rows)
+        for (float& x : row) x *= 0.5f * scale;
+      const Decoded decoded(codes);
+      EXPECT_TRUE(AllFinite(decoded.rows.data(), decoded.rows.size())) << scale;
+      EXPECT_TRUE(AllFinite(decoded.excess.data(), decoded.excess.size())) << scale;
+      if (scale > 0) continue;
+      EXPECT_EQ(SquaredNorm(decoded.rows.data(), decoded.rows.size()), 0);
+      EXPECT_EQ(SquaredNorm(decoded.excess.data(), decoded.excess.size()), 0);
+    }
+  });
+}
+
 // P (q' - c') is as long as q' - c'; of inner product's y nothing is along c.
 TEST(Coding, ResidualsOfQueries) {
   Random random(7);

@@ -176,6 +176,7 @@ SegmentTrailer ExampleTrailer() {
   SegmentTrailer trailer;
   trailer.routing = {640, 1000, 0x01020304};
   trailer.directory = {1664, 96, 0x05060708};
+  trailer.sample = {1792, 300, 0x090a0b0c};
   trailer.rows = 60000;
   trailer.copies = 61000;
   trailer.ignorable_features = 0x80000000;
@@ -189,6 +190,7 @@ TEST(SegmentTrailer, RoundTrip) {
   ASSERT_OK(DecodeSegmentTrailer(bytes, kSegmentBytes, &trailer));
   EXPECT_EQ(trailer.routing, ExampleTrailer().routing);
   EXPECT_EQ(trailer.directory, ExampleTrailer().directory);
+  EXPECT_EQ(trailer.sample, ExampleTrailer().sample);
   EXPECT_EQ(trailer.rows, 60000u);
   EXPECT_EQ(trailer.copies, 61000u);
   EXPECT_EQ(trailer.required_features, 0u);
@@ -205,9 +207,12 @@ TEST(SegmentTrailer, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(Load<uint64_t>(&bytes[24]), 61000u);
   EXPECT_EQ(Load<uint64_t>(&bytes[32]), 640u);
   EXPECT_EQ(Load<uint64_t>(&bytes[40]), 1664u);
+  EXPECT_EQ(Load<uint64_t>(&bytes[48]), 1792u);
   EXPECT_EQ(Load<uint64_t>(&bytes[64]), 1000u);
   EXPECT_EQ(Load<uint64_t>(&bytes[72]), 96u);
+  EXPECT_EQ(Load<uint64_t>(&bytes[80]), 300u);
   EXPECT_EQ(Load<uint32_t>(&bytes[96]), 0x01020304u);
+  EXPECT_EQ(Load<uint32_t>(&bytes[104]), 0x090a0b0cu);
   EXPECT_EQ(Load<uint32_t>(&bytes[100]), 0x05060708u);
   EXPECT_EQ(Text(Bytes(bytes).last(8)), std::string("IVFREND\0", 8));
   ByteVector sealed = bytes;
@@ -258,10 +263,13 @@ TEST(SegmentTrailer, ImpossibleRanges) {
     routing.routing = {c.offset, c.bytes, 0};
     SegmentTrailer directory = ExampleTrailer();
     directory.directory = {c.offset, c.bytes, 0};
-    for (const SegmentTrailer& trailer : {routing, directory}) {
+    SegmentTrailer sample = ExampleTrailer();
+    sample.sample = {c.offset, c.bytes, 0};
+    for (const SegmentTrailer& trailer : {routing, directory, sample}) {
       SegmentTrailer decoded;
       const Status status = DecodeSegmentTrailer(EncodeSegmentTrailer(trailer), kSegmentBytes, &decoded);
-      EXPECT_EQ(status.code(), c.possible ? StatusCode::kOk : StatusCode::kCorrupt) << c.what;
+      const bool possible = c.possible || (c.bytes == 0 && trailer.sample.bytes == 0);
+      EXPECT_EQ(status.code(), possible ? StatusCode::kOk : StatusCode::kCorrupt) << c.what;
     }
   }
 }
@@ -294,14 +302,94 @@ TEST(SegmentTrailer, ImpossibleFields) {
   }
 }
 
-// Sample rows and the fourth section are for later versions: this one ignores them, wherever they are.
+// The fourth section is for later versions: this one ignores it, wherever it is.
 TEST(SegmentTrailer, UnknownSectionsFeaturesAndReservedBytesAreIgnored) {
-  for (size_t at : {8, 12, 15, 48, 56, 63, 80, 88, 104, 108, 112, 115}) {
+  for (size_t at : {8, 12, 15, 56, 63, 88, 108, 112, 115}) {
     ByteVector bytes = EncodeSegmentTrailer(ExampleTrailer());
     bytes[at] = std::byte{0xff};
     SealTrailer(&bytes);
     SegmentTrailer trailer;
     EXPECT_OK(DecodeSegmentTrailer(bytes, kSegmentBytes, &trailer)) << at;
+  }
+}
+
+// -- sample
+
+SampleRows ExampleSample() { return {3, {{7, 1}, {0xfffffffe, 0xffff}}, {1, 2, 3, -4, 5.5f, -0.0f}}; }
+
+SegmentSection SectionOf(Bytes bytes) { return {0, bytes.size(), Crc32c(bytes)}; }
+
+TEST(SegmentSample, RoundTrip) {
+  for (const SampleRows& sample : {ExampleSample(), SampleRows{3, {}, {}}}) {
+    const ByteVector bytes = EncodeSampleRows(sample);
+    SampleRows decoded;
+    ASSERT_OK(DecodeSampleRows(bytes, SectionOf(bytes), &decoded));
+    EXPECT_EQ(decoded.dimensions, 3u);
+    EXPECT_EQ(decoded.tids, sample.tids);
+    EXPECT_EQ(decoded.rows, sample.rows);
+  }
+}
+
+TEST(SegmentSample, FieldsAreWhereTheFormatPutsThem) {
+  const ByteVector bytes = EncodeSampleRows(ExampleSample());
+  ASSERT_EQ(bytes.size(), 64u + 2 * 3 * 4 + 2 * 6);
+  EXPECT_EQ(Text(Bytes(bytes).first(4)), "RSMP");
+  EXPECT_EQ(Load<uint16_t>(&bytes[4]), 1);
+  EXPECT_EQ(Load<uint32_t>(&bytes[16]), 2u);
+  EXPECT_EQ(Load<uint32_t>(&bytes[20]), 3u);
+  EXPECT_EQ(Load<float>(&bytes[64 + 16]), 5.5f);
+  EXPECT_EQ(Load<uint32_t>(&bytes[64 + 24]), 7u);
+  EXPECT_EQ(Load<uint16_t>(&bytes[64 + 28]), 1);
+}
+
+TEST(SegmentSample, EveryFlippedBitIsNoticed) {
+  const ByteVector whole = EncodeSampleRows(ExampleSample());
+  ForEachFlippedBit(whole, [&](const ByteVector& bytes, const std::string& what) {
+    SampleRows sample;
+    EXPECT_TRUE(Fails(DecodeSampleRows(bytes, SectionOf(whole), &sample), StatusCode::kCorrupt)) << what;
+  });
+}
+
+TEST(SegmentSample, EveryOtherLengthIsNoticed) {
+  ByteVector whole = EncodeSampleRows(ExampleSample());
+  whole.push_back({});
+  SampleRows sample;
+  for (size_t length = 0; length <= whole.size(); ++length) {
+    if (length == whole.size() - 1) continue;
+    const Bytes bytes = Bytes(whole).first(length);
+    EXPECT_TRUE(Fails(DecodeSampleRows(bytes, SectionOf(bytes), &sample), StatusCode::kCorrupt)) << length;
+  }
+  EXPECT_TRUE(Fails(DecodeSampleRows(whole, SectionOf(Bytes(whole).first(100)), &sample), StatusCode::kCorrupt));
+}
+
+TEST(SegmentSample, ImpossibleFields) {
+  const ImpossibleField cases[] = {
+      {"magic", {0, 1, 0}, StatusCode::kCorrupt},
+      {"version 0", {4, 2, 0}, StatusCode::kCorrupt},
+      {"version", {4, 2, 2}, StatusCode::kUnsupported},
+      {"required feature", {8, 4, 0x100}, StatusCode::kUnsupported},
+      {"rows", {16, 4, 3}, StatusCode::kCorrupt},
+      {"many rows", {16, 4, 0xffffffff}, StatusCode::kCorrupt},
+      {"no dimensions", {20, 4, 0}, StatusCode::kCorrupt},
+      {"dimensions", {20, 4, 4}, StatusCode::kCorrupt},
+      {"too many dimensions", {20, 4, kMaxDimensions + 1}, StatusCode::kCorrupt},
+      {"a value that is no number", {64, 4, 0x7fc00000}, StatusCode::kCorrupt},
+      {"an infinite value", {84, 4, 0xff800000}, StatusCode::kCorrupt},
+  };
+  for (const auto& c : cases) {
+    ByteVector bytes = EncodeSampleRows(ExampleSample());
+    c.change.Apply(&bytes);
+    SampleRows sample;
+    EXPECT_TRUE(Fails(DecodeSampleRows(bytes, SectionOf(bytes), &sample), c.code)) << c.what;
+  }
+}
+
+TEST(SegmentSample, UnknownIgnorableFeaturesAndReservedBytesAreIgnored) {
+  for (size_t at : {6, 7, 12, 15, 24, 63}) {
+    ByteVector bytes = EncodeSampleRows(ExampleSample());
+    bytes[at] = std::byte{0xff};
+    SampleRows sample;
+    EXPECT_OK(DecodeSampleRows(bytes, SectionOf(bytes), &sample)) << at;
   }
 }
 

@@ -76,8 +76,12 @@ class SegmentReaderTest : public testing::Test {
       return Status::Ok();
     }
     ++waves_;
-    IVFREMOTE_RETURN_IF_ERROR(reader->StartWave(store));
-    for (bool done = false; !done;) IVFREMOTE_RETURN_IF_ERROR(reader->StepWave(Later(), &done));
+    return Run(reader->NextWave(), store);
+  }
+
+  static Status Run(RangeFetch* fetch, ObjectStore* store) {
+    IVFREMOTE_RETURN_IF_ERROR(fetch->Start(store));
+    for (bool done = false; !done;) IVFREMOTE_RETURN_IF_ERROR(fetch->Step(Later(), &done));
     return Status::Ok();
   }
 
@@ -174,11 +178,12 @@ TEST_F(SegmentReaderTest, AnEmptySegmentHasNoBlocks) {
 TEST_F(SegmentReaderTest, AFailedWaveIsStartedAgain) {
   Write({CodeKind::kFloat32, 32, 2000}, SegmentPlace::kObject, 2500);
   SegmentReader reader = Reader();
-  EXPECT_TRUE(Fails(ReadOn(&reader, Faulty(Fault::kGetFailOne).get()), StatusCode::kUnavailable));
-  EXPECT_EQ(reader.requests_failed(), 1u);
-  EXPECT_EQ(reader.requests_in_wave(), 3u);
-  ASSERT_OK(ReadOn(&reader, &store_));
-  EXPECT_EQ(reader.requests_in_wave(), 1u);
+  RangeFetch* wave = reader.NextWave();
+  EXPECT_TRUE(Fails(Run(wave, Faulty(Fault::kGetFailOne).get()), StatusCode::kUnavailable));
+  EXPECT_EQ(wave->requests_failed(), 1u);
+  EXPECT_EQ(wave->requests_in_wave(), 3u);
+  ASSERT_OK(Run(wave, &store_));
+  EXPECT_EQ(wave->requests_in_wave(), 1u);
   std::vector<Row> rows;
   ASSERT_OK(ReadAll(&reader, &store_, &rows));
   EXPECT_TRUE(rows == rows_);

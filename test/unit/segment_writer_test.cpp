@@ -137,6 +137,15 @@ class SegmentWriterTest : public testing::Test {
     EXPECT_EQ(encoded_directory, EncodeDirectory(writer_->directory()));
     ASSERT_OK(DecodeDirectory(encoded_directory, end, &directory_));
 
+    EXPECT_EQ(trailer.sample.bytes > 0, !sample_.tids.empty());
+    if (trailer.sample.bytes > 0) {
+      SampleRows sample;
+      ASSERT_OK(DecodeSampleRows(Read(trailer.sample.offset, trailer.sample.bytes), trailer.sample, &sample));
+      EXPECT_EQ(sample.dimensions, header_.dimensions);
+      EXPECT_EQ(sample.tids, sample_.tids);
+      EXPECT_EQ(sample.rows, sample_.rows);
+    }
+
     std::map<uint32_t, std::vector<Row>> rows;
     uint64_t previous_end = SegmentHeader::kBytes;
     for (uint32_t list = 0; list < header.list_count; ++list) {
@@ -161,6 +170,7 @@ class SegmentWriterTest : public testing::Test {
   std::unique_ptr<SegmentWriter> writer_;
   std::unique_ptr<SegmentUpload> upload_;
   std::map<uint32_t, std::vector<Row>> written_;
+  SampleRows sample_;
   Directory directory_;
 };
 
@@ -232,6 +242,22 @@ TEST_F(SegmentWriterTest, RoutingLongerThanAPart) {
   ASSERT_GT(routing_.Encode().size(), 10u * 1024);
   ASSERT_NO_FATAL_FAILURE(ExpectSelfDescribing());
   for (const auto& [key, bytes] : store_.objects()) EXPECT_LE(bytes.size(), 1024u) << key;
+}
+
+TEST_F(SegmentWriterTest, SampleRows) {
+  for (const uint64_t part_bytes : {0, 1024, 65536})
+    for (const uint32_t rows : {1u, 50u, 700u}) {
+      store_.objects().clear();
+      written_.clear();
+      Start(8, 10, part_bytes);
+      sample_ = {8, {}, UniformVector(random_, rows * 8)};
+      for (uint32_t i = 0; i < rows; ++i) sample_.tids.push_back({i, static_cast<uint16_t>(i + 1)});
+      writer_->SetSample(sample_);
+      for (uint32_t list = 0; list < 10; list += 3) Write(list, 5);
+      ASSERT_OK(Finish());
+      ASSERT_NO_FATAL_FAILURE(ExpectSelfDescribing());
+      EXPECT_EQ(upload_->objects() > 1, part_bytes == 1024);
+    }
 }
 
 // Every size of the last block before a boundary, down to items that end exactly there.
