@@ -84,7 +84,7 @@ void TakeSplit(Compaction* compaction, Held<ListSplitter>* splitter) {
 bool SplitLists(Compaction* compaction) {
   Maintenance* maintenance = compaction->maintenance;
   Build* build = compaction->build;
-  Held<std::vector<uint64_t>>* sizes = RowsOfLists(maintenance, compaction->input_rows);
+  Held<std::vector<uint64_t>>* sizes = RowsOfLists(maintenance->index, *maintenance->meta, compaction->input_rows);
   const double target = TargetRows(*maintenance->meta, compaction->rows);
   ListSplitterOptions options;
   options.threads = TrainingThreads();
