@@ -150,15 +150,16 @@ CREATE FUNCTION ivfremote_info(
     OUT format_version int, OUT index_uuid uuid, OUT metric text, OUT dimensions int,
     OUT quantization text, OUT bits int, OUT server text, OUT trained bool, OUT lists int, OUT lists_automatic bool, OUT probes int,
     OUT segments int, OUT segment_rows int8, OUT pending_rows int8, OUT segment_bytes int8, OUT relation_bytes int8,
-    OUT header_bytes int8)
+    OUT header_bytes int8, OUT live_rows int8, OUT dead_rows int8, OUT sealed_rows int8, OUT remote_bytes int8,
+    OUT reclaimable_bytes int8, OUT imbalance float8, OUT pending_since timestamptz, OUT last_flush timestamptz)
     AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
 COMMENT ON FUNCTION ivfremote_info(regclass) IS
-    'one row about an ivfremote index: what it is, where its rows are and how many bytes they take; header_bytes is the part of relation_bytes that is not segments; owner of the table, or pg_monitor';
+    'one row about an ivfremote index: what it is, where its rows are and how many bytes they take; header_bytes is the part of relation_bytes that is not segments; rows vacuum has found dead count in segment_rows and pending_rows until a flush or compaction; sealed_rows are pending rows of a flush that has not ended; reclaimable_bytes is what dead rows take of segment_bytes; imbalance is the share of rows in lists more than twice as long as a new index would have; no pending row is older than pending_since; reads all live bits; owner of the table, or pg_monitor';
 
 CREATE FUNCTION ivfremote_segments(
     index regclass,
     OUT segment_id int8, OUT object_key text, OUT objects int, OUT rows int8, OUT lists int, OUT blocks int,
-    OUT bytes int8)
+    OUT bytes int8, OUT live_rows int8, OUT reclaimable_bytes int8)
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT;
 COMMENT ON FUNCTION ivfremote_segments(regclass) IS
     'one row for each segment of an ivfremote index; object_key is relative to the server''s url, and null for a segment in the index itself; owner of the table, or pg_monitor';
@@ -178,6 +179,13 @@ CREATE FUNCTION ivfremote_last_scan_requests(
 COMMENT ON FUNCTION ivfremote_last_scan_requests() IS
     'one row for each range read of the same scans, in the order they ended; times in milliseconds since the start of the scan';
 
+CREATE FUNCTION ivfremote_verify(
+    index regclass, heapallindexed bool DEFAULT false,
+    OUT part text, OUT problem text, OUT block int8, OUT object text, OUT tid tid)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE COST 100000;
+COMMENT ON FUNCTION ivfremote_verify(regclass, bool) IS
+    'one row for each thing that is wrong with an ivfremote index, none if all is well: reads its pages and all of its segments, from the store too; with heapallindexed also compares it with the table; block is a page of the index, tid a row of the table; owner of the table';
+
 -- Recall
 
 CREATE FUNCTION ivfremote_recall(
@@ -195,6 +203,17 @@ CREATE FUNCTION ivfremote_recall_curve(
 COMMENT ON FUNCTION ivfremote_recall_curve(regclass) IS
     'what an ivfremote index knows of itself: lists, rows and bytes that searches for k neighbors need on average for a recall, found with rows of the table or with queries of ivfremote_recall; owner of the table, or pg_monitor';
 
+-- Maintenance
+
+CREATE FUNCTION ivfremote_flush(index regclass) RETURNS int8
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ivfremote_flush(regclass) IS
+    'writes the pending rows of an ivfremote index to a new segment, as VACUUM does once they are flush_threshold, and returns how many; stays if the transaction is rolled back; owner of the table';
+
+CREATE PROCEDURE ivfremote_compact(index regclass, purge bool DEFAULT false) AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON PROCEDURE ivfremote_compact(regclass, bool) IS
+    'makes one segment of all rows alive and splits lists that have grown too large; commits between its steps; with purge, no object in use holds anything of a deleted row afterwards; owner of the table';
+
 -- Servers, for those who run them
 
 CREATE FUNCTION ivfremote_check_server(server name, OUT "check" text, OUT ok bool, OUT detail text, OUT hint text)
@@ -202,3 +221,31 @@ CREATE FUNCTION ivfremote_check_server(server name, OUT "check" text, OUT ok boo
 COMMENT ON FUNCTION ivfremote_check_server(name) IS
     'checks everything an index needs of a server, with the user mapping of the caller: one row a check; writes, reads and deletes a few objects of its own; owner of the server';
 REVOKE EXECUTE ON FUNCTION ivfremote_check_server(name) FROM PUBLIC;
+
+CREATE FUNCTION ivfremote_gc(
+    server name, dry_run bool DEFAULT true, retention interval DEFAULT NULL,
+    OUT object_key text, OUT bytes int8, OUT state text, OUT since timestamptz)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ivfremote_gc(name, bool, interval) IS
+    'finds objects of this cluster in the server''s place that no index of any database refers to, and deletes those that earlier calls found to be garbage at least the retention ago (null: the server''s option): one row for each, waiting, deleted, would delete (dry_run), unknown (left alone), upload aborted or would abort upload; owner of the server';
+REVOKE EXECUTE ON FUNCTION ivfremote_gc(name, bool, interval) FROM PUBLIC;
+
+CREATE FUNCTION ivfremote_adopt(server name, incarnation text) RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ivfremote_adopt(name, text) IS
+    'makes the objects that another, dead cluster wrote under this incarnation this cluster''s to collect; returns what its OWNER object said; owner of the server';
+REVOKE EXECUTE ON FUNCTION ivfremote_adopt(name, text) FROM PUBLIC;
+
+CREATE FUNCTION ivfremote_servers(
+    OUT server text, OUT incarnation text, OUT indexes int, OUT segments int8, OUT adopted text[],
+    OUT unadopted_predecessors text[])
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION ivfremote_servers() IS 'the rows of ivfremote_stat_servers';
+REVOKE EXECUTE ON FUNCTION ivfremote_servers() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ivfremote_servers() TO pg_monitor;
+
+CREATE VIEW ivfremote_stat_servers AS SELECT * FROM ivfremote_servers();
+COMMENT ON VIEW ivfremote_stat_servers IS
+    'one row for each server: the incarnation under which this cluster writes, what this database''s indexes have there, incarnations this cluster has adopted, and those it has not, of objects that the indexes refer to: nobody collects their garbage (ivfremote_adopt)';
+REVOKE ALL ON ivfremote_stat_servers FROM PUBLIC;
+GRANT SELECT ON ivfremote_stat_servers TO pg_monitor;

@@ -77,7 +77,15 @@ void Assigner::AssignCentred(const float* rows, size_t n, uint32_t* lists, const
     const float* row = rows + i * d;
     // Products of huge values overflow float32 to an infinity or a NaN: score such a row alone, in float64.
     lists[i] = std::isfinite(best_score_[i]) ? best_list_[i] : NearestDirectly(row);
-    const double distance = SquaredL2(row, &routing_->centroids[lists[i] * d], d) - (excess == nullptr ? 0 : excess[i]);
+  }
+  Count(rows, n, lists, excess);
+}
+
+void Assigner::Count(const float* rows, size_t n, const uint32_t* lists, const float* excess) {
+  const size_t d = routing_->dimensions;
+  for (size_t i = 0; i < n; ++i) {
+    const double distance =
+        SquaredL2(rows + i * d, &routing_->centroids[lists[i] * d], d) - (excess == nullptr ? 0 : excess[i]);
     if (std::isfinite(distance)) sums_[lists[i]].squared += distance;
     ++sums_[lists[i]].rows;
   }

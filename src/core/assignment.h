@@ -33,6 +33,9 @@ class Assigner {
   // lambda 1). With one list, both are the same.
   void AssignTwo(float* rows, size_t n, uint32_t* lists, uint32_t* second_lists);
 
+  // Rows that stay in their lists, which only radii see.
+  void Count(const float* rows, size_t n, const uint32_t* lists, const float* excess = nullptr);
+
   // The radius of each list over all rows assigned so far.
   std::vector<float> Radii() const;
 

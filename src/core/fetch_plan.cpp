@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/range_text.h"
+
 namespace ivfremote {
 
 std::vector<PlannedRange> PlanRanges(const std::vector<BlockEntry>& blocks, const FetchPlanOptions& options) {
@@ -26,6 +28,33 @@ std::vector<PlannedRange> PlanRanges(const std::vector<BlockEntry>& blocks, cons
     ranges.push_back({block.offset, block.length, i, 1});
   }
   return ranges;
+}
+
+RangeRequest RequestFor(const SegmentEntry& segment, const PlannedRange& range) {
+  const uint64_t part = segment.part_bytes == 0 ? 0 : range.offset / segment.part_bytes;
+  return {FormatObjectKey({segment.name, static_cast<uint32_t>(part)}), range.offset - part * segment.part_bytes,
+          range.length};
+}
+
+std::vector<RangeRequest> RequestsFor(const SegmentEntry& segment, uint64_t offset, uint64_t length) {
+  constexpr uint64_t kMostBytes = 8 << 20;
+  std::vector<RangeRequest> requests;
+  while (length > 0) {
+    uint64_t piece = std::min(length, kMostBytes);
+    if (segment.part_bytes != 0) piece = std::min(piece, segment.part_bytes - offset % segment.part_bytes);
+    requests.push_back(RequestFor(segment, {offset, static_cast<uint32_t>(piece), 0, 0}));
+    offset += piece;
+    length -= piece;
+  }
+  return requests;
+}
+
+std::string BlockText(const SegmentEntry& segment, const BlockEntry& block) {
+  if (segment.place == SegmentPlace::kPages)
+    return "segment " + std::to_string(segment.id) + " bytes " + std::to_string(block.offset) + "-" +
+           std::to_string(block.offset + block.length - 1);
+  const RangeRequest request = RequestFor(segment, {block.offset, block.length, 0, 1});
+  return RangeText(request.key, request.offset, request.length);
 }
 
 }  // namespace ivfremote

@@ -1,8 +1,11 @@
 // Which ranges of a segment to read for a set of blocks.
 #pragma once
 
+#include <string>
 #include <vector>
 
+#include "core/object_store.h"
+#include "core/page_format.h"
 #include "core/segment_format.h"
 #include "core/types.h"
 
@@ -28,5 +31,13 @@ struct PlannedRange {
 // `blocks` are sorted by offset. Every block lies in exactly one range, as a whole; they should not overlap, but a damaged
 // directory's may.
 std::vector<PlannedRange> PlanRanges(const std::vector<BlockEntry>& blocks, const FetchPlanOptions& options);
+
+// The range of a segment in a store, which lies in one of its parts.
+RangeRequest RequestFor(const SegmentEntry& segment, const PlannedRange& range);
+// Any bytes, which may go on in the next part.
+std::vector<RangeRequest> RequestsFor(const SegmentEntry& segment, uint64_t offset, uint64_t length);
+
+// Where a block is, as messages say it.
+std::string BlockText(const SegmentEntry& segment, const BlockEntry& block);
 
 }  // namespace ivfremote

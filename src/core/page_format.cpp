@@ -90,7 +90,6 @@ Status CheckPage(const PageSpecial& special, PageKind kind, uint64_t owner) {
                            std::to_string(static_cast<uint16_t>(kind)));
   if (special.owner != owner)
     return Status::Corrupt("page belongs to " + std::to_string(special.owner) + ", not to " + std::to_string(owner));
-  if ((special.flags & PageSpecial::kDeleted) != 0) return Status::Corrupt("page is deleted");
   size_t limit = 0;
   switch (kind) {
     case PageKind::kMeta:
@@ -117,7 +116,8 @@ Status DecodeMetaPage(Bytes payload, MetaPage* meta) {
   std::memcpy(static_cast<void*>(meta), payload.data(), sizeof(MetaPage));
   if (meta->magic != MetaPage::kMagic) return Status::Corrupt("metapage has the wrong magic number");
   IVFREMOTE_RETURN_IF_ERROR(CheckVersion("metapage", meta->version, MetaPage::kVersion));
-  if (meta->required_features != 0) return Status::Unsupported("metapage uses features this library does not know");
+  if ((meta->required_features & ~MetaPage::kKnownFeatures) != 0)
+    return Status::Unsupported("metapage uses features this library does not know");
   const bool undecided = meta->code_kind == CodeKind::kRabitq && meta->bits == 0 && !meta->trained();
   if (!IsKnownMetric(static_cast<uint8_t>(meta->metric)) ||
       (!undecided && !IsKnownCode(static_cast<uint8_t>(meta->code_kind), meta->bits)))
@@ -133,6 +133,15 @@ Status DecodeMetaPage(Bytes payload, MetaPage* meta) {
   for (uint32_t i = 0; i < meta->segment_count; ++i) IVFREMOTE_RETURN_IF_ERROR(CheckSegment(meta->segments[i], *meta));
   IVFREMOTE_RETURN_IF_ERROR(CheckTraining(*meta));
   return CheckIdentities(*meta);
+}
+
+bool IsLive(const MetaPage& meta, uint64_t owner) {
+  if (owner == 0) return false;
+  for (uint64_t id : {meta.current.id, meta.sealed.id, meta.routing_id, meta.recall_curve_id})
+    if (id == owner) return true;
+  for (uint32_t i = 0; i < meta.segment_count; ++i)
+    if (meta.segments[i].id == owner) return true;
+  return false;
 }
 
 Status CheckWritable(const MetaPage& meta) {
@@ -246,9 +255,11 @@ PendingLayout PendingLayoutFor(const CodeFormat& format, uint32_t row_bytes) {
   return layout;
 }
 
-Status CheckPendingPage(const PendingLayout& layout, const PageSpecial& special, uint32_t number) {
-  if (special.position != number) return Status::Corrupt("page of a pending chain is out of place");
+Status CheckPendingPage(const PendingLayout& layout, const PageSpecial& special, uint32_t* position) {
+  if (special.position < *position || special.position == UINT32_MAX)
+    return Status::Corrupt("page of a pending chain is out of place");
   if (special.used > layout.rows_per_page) return Status::Corrupt("pending page claims more rows than fit");
+  *position = special.position + 1;
   return Status::Ok();
 }
 

@@ -28,7 +28,7 @@ enum class PageKind : uint16_t {
 struct PageSpecial {
   static constexpr uint32_t kMagic = 0x45524649;  // "IFRE"
   static constexpr uint16_t kVersion = 1;
-  static constexpr uint16_t kDeleted = 1;  // flags: no live owner since retire_xid
+  static constexpr uint16_t kDeleted = 1;  // flags: nothing live refers to it since retire_xid
 
   uint32_t magic;
   uint16_t version;
@@ -38,7 +38,7 @@ struct PageSpecial {
   uint32_t next;        // pending chain: the next block, or kNoBlock
   uint64_t owner;       // id of the generation, segment or routing version the page belongs to; 0: the meta page
   uint64_t retire_xid;  // when kDeleted: the next full transaction id at that time
-  uint32_t position;    // leaf of a stream or map, page of a pending chain: its number; tree: level (1 above the leaves)
+  uint32_t position;    // leaf of a stream or map: its number; pending chain: grows along it; tree: level (1 above the leaves)
   uint32_t used;        // kMeta: bytes; kTree: entries; kStream: bytes; kTidMap: entries; kPending: rows
 };
 static_assert(sizeof(PageSpecial) == 40);
@@ -50,7 +50,8 @@ inline constexpr size_t kPayloadBytes = kPageBytes - kPageHeaderBytes - sizeof(P
 static_assert(kPayloadBytes % 64 == 0);
 inline constexpr uint32_t kNoBlock = 0xffffffff;
 
-// Whether a page is the one a caller expects; everything read from an index goes through this.
+// Whether a page is the one a caller expects; everything read from an index goes through this. A deleted page is as good as
+// before: who follows an older reference to it may read it.
 Status CheckPage(const PageSpecial& special, PageKind kind, uint64_t owner);
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -83,9 +84,10 @@ struct PendingGeneration {
   CodeKind code_kind = CodeKind::kFloat32;  // of its rows: floats while the index is untrained
   uint8_t reserved0[3] = {};
   uint32_t row_bytes = 0;  // of a pending row with what a newer library appends to it; 0: nothing is appended
-  uint8_t reserved1[8] = {};
+  int64_t began = 0;  // when its first row may have come: microseconds since 2000 in UTC; 0: not known
 };
-static_assert(sizeof(PendingGeneration) == 40 && offsetof(PendingGeneration, row_bytes) == 28);
+static_assert(sizeof(PendingGeneration) == 40 && offsetof(PendingGeneration, row_bytes) == 28 &&
+              offsetof(PendingGeneration, began) == 32);
 static_assert(offsetof(PendingGeneration, group_count) == 8 && offsetof(PendingGeneration, directory_root) == 16 &&
               offsetof(PendingGeneration, list_count) == 20 && offsetof(PendingGeneration, code_kind) == 24);
 
@@ -114,10 +116,23 @@ static_assert(offsetof(SegmentEntry, place) == 8 && offsetof(SegmentEntry, list_
               offsetof(SegmentEntry, name) == 40 && offsetof(SegmentEntry, directory) == 88 &&
               offsetof(SegmentEntry, tid_map) == 104 && offsetof(SegmentEntry, data) == 120);
 
+// Hints for the next sweep. While epoch and next id stand, each page belongs to something live or is marked as deleted.
+struct SweepState {
+  uint64_t epoch = 0;
+  uint64_t next_id = 0;
+  uint64_t oldest_xid = 0;      // smallest retire_xid of the pages below
+  uint32_t waiting_pages = 0;  // deleted, and not yet offered for use
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(SweepState) == 32 && offsetof(SweepState, oldest_xid) == 16);
+
 struct MetaPage {
   static constexpr uint32_t kMagic = 0x4d524649;  // "IFRM"
   static constexpr uint16_t kVersion = 1;
   static constexpr uint32_t kMaxSegments = 40;
+  // Required features.
+  static constexpr uint32_t kPendingGaps = 1;  // pages were taken out of pending chains
+  static constexpr uint32_t kKnownFeatures = kPendingGaps;
 
   uint32_t magic = kMagic;
   uint16_t version = kVersion;
@@ -145,7 +160,9 @@ struct MetaPage {
   uint32_t write_features = 0;
   uint32_t reserved1 = 0;
   uint64_t recall_curve_id = 0;  // owner of the curve's pages; 0: the routing version
-  uint8_t reserved2[104] = {};
+  int64_t last_flush = 0;        // when a flush made a segment: microseconds since 2000 in UTC; 0: never
+  uint8_t reserved2[64] = {};
+  SweepState swept;
   SegmentEntry segments[kMaxSegments];
 
   bool trained() const { return routing_id != 0; }
@@ -164,10 +181,14 @@ static_assert(offsetof(MetaPage, dimensions) == 16 && offsetof(MetaPage, rotatio
               offsetof(MetaPage, routing_id) == 144 && offsetof(MetaPage, routing) == 152 &&
               offsetof(MetaPage, list_count) == 168 && offsetof(MetaPage, server) == 176 &&
               offsetof(MetaPage, recall_curve) == 240 && offsetof(MetaPage, write_features) == 256 &&
-              offsetof(MetaPage, recall_curve_id) == 264 && offsetof(MetaPage, segments) == 376);
+              offsetof(MetaPage, recall_curve_id) == 264 && offsetof(MetaPage, last_flush) == 272 &&
+              offsetof(MetaPage, swept) == 344 && offsetof(MetaPage, segments) == 376);
 
 // `payload` of a meta page to a checked copy.
 Status DecodeMetaPage(Bytes payload, MetaPage* meta);
+
+// Whether pages of this owner are live.
+bool IsLive(const MetaPage& meta, uint64_t owner);
 
 // Whether this library may change the index, which it can read.
 Status CheckWritable(const MetaPage& meta);
@@ -223,7 +244,7 @@ uint32_t VisitTidMap(MutableBytes payload, uint32_t entries, Visit visit);
 struct PendingChain {
   uint32_t head = kNoBlock;
   uint32_t tail = kNoBlock;
-  uint64_t rows = 0;  // appended, dead ones included
+  uint64_t rows = 0;  // in its pages, dead ones included
 };
 static_assert(sizeof(PendingChain) == 16);
 inline constexpr size_t kChainsPerPage = kPayloadBytes / sizeof(PendingChain);
@@ -262,8 +283,9 @@ struct PendingLayout {
 // `row_bytes`: the generation's.
 PendingLayout PendingLayoutFor(const CodeFormat& format, uint32_t row_bytes = 0);
 
-// Whether a page is the one with this number in its chain (a damaged chain may have a loop), and its rows fit.
-Status CheckPendingPage(const PendingLayout& layout, const PageSpecial& special, uint32_t number);
+// Whether a page may come next in its chain, and its rows fit. `*position`: the least it may have, from 0, and after it the least of
+// the next: positions grow, so a damaged chain can't have a loop.
+Status CheckPendingPage(const PendingLayout& layout, const PageSpecial& special, uint32_t* position);
 
 // ---------------------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "core/half.h"
-#include "core/range_text.h"
 
 namespace ivfremote {
 namespace {
@@ -98,12 +97,7 @@ void Search::ListRequests() {
     const Segment& segment = segments_[number];
     if (segment.entry.place != SegmentPlace::kObject) continue;
     for (uint32_t i = 0; i < segment.ranges.size(); ++i) {
-      const PlannedRange& range = segment.ranges[i];
-      const uint64_t part_bytes = segment.entry.part_bytes;
-      const uint64_t part = part_bytes == 0 ? 0 : range.offset / part_bytes;
-      requests_.push_back({number, i, false,
-                           {FormatObjectKey({segment.entry.name, static_cast<uint32_t>(part)}),
-                            range.offset - part * part_bytes, range.length}});
+      requests_.push_back({number, i, false, RequestFor(segment.entry, segment.ranges[i])});
     }
   }
 }
@@ -147,16 +141,6 @@ Status Search::StepWave(Clock::time_point deadline) {
   return failure;
 }
 
-std::string Search::Describe(const Segment& segment, const BlockEntry& block) const {
-  if (segment.entry.place == SegmentPlace::kPages)
-    return "segment " + std::to_string(segment.entry.id) + " bytes " + std::to_string(block.offset) + "-" +
-           std::to_string(block.offset + block.length - 1);
-  const uint64_t part_bytes = segment.entry.part_bytes;
-  const uint64_t part = part_bytes == 0 ? 0 : block.offset / part_bytes;
-  return RangeText(FormatObjectKey({segment.entry.name, static_cast<uint32_t>(part)}),
-                   block.offset - part * part_bytes, block.length);
-}
-
 std::byte* Search::BufferFor(uint16_t number, size_t range) {
   page_buffer_ = RangeBuffer(segments_[number].ranges[range].length);
   return page_buffer_.data();
@@ -175,7 +159,7 @@ Status Search::TakeRange(uint16_t number, size_t range_number, const RangeBuffer
     BlockView block;
     Status status = DecodeBlock(bytes.subspan(entry.offset - range.offset, entry.length), options_.format, entry, &block);
     if (status.ok()) status = ScoreBlock(number, entry.centroid, block);
-    if (!status.ok()) return Status(status.code(), status.message() + " in " + Describe(segment, entry));
+    if (!status.ok()) return Status(status.code(), status.message() + " in " + BlockText(segment.entry, entry));
     statistics_.bytes_used += entry.length;
     ++statistics_.blocks;
   }
@@ -206,13 +190,12 @@ void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segme
 }
 
 Status Search::AddPending(Tid tid, uint32_t centroid, const std::byte* row) {
-  ++statistics_.rows_scored;
-  ++statistics_.pending_rows_scored;
   if (exact()) {
-    std::memcpy(aligned_row_.data(), row, aligned_row_.size() * sizeof(float));
-    AddExact(Ordered(scorer_.Distance(aligned_row_.data())), tid, Candidate::kPending);
+    AddPendingFloats(tid, row);
     return Status::Ok();
   }
+  ++statistics_.rows_scored;
+  ++statistics_.pending_rows_scored;
   const uint32_t position = PositionOf(centroid);
   if (position == kNowhere) return Status::Internal("a pending row's code refers to a list without a centroid");
   PendingRows& rows = pending_[position];
@@ -220,6 +203,13 @@ Status Search::AddPending(Tid tid, uint32_t centroid, const std::byte* row) {
   rows.tids.resize(rows.tids.size() + kTidBytes);
   StoreTid(rows.tids.data() + rows.tids.size() - kTidBytes, tid);
   return Status::Ok();
+}
+
+void Search::AddPendingFloats(Tid tid, const std::byte* row) {
+  ++statistics_.rows_scored;
+  ++statistics_.pending_rows_scored;
+  std::memcpy(aligned_row_.data(), row, aligned_row_.size() * sizeof(float));
+  AddExact(Ordered(scorer_.Distance(aligned_row_.data())), tid, Candidate::kPending);
 }
 
 void Search::ScorePending() {
@@ -265,13 +255,7 @@ bool Search::Next(Candidate* candidate) {
   return false;
 }
 
-bool Search::NextOfAll(Candidate* candidate) {
-  if (!candidates_.empty()) {
-    std::pop_heap(candidates_.begin(), candidates_.end(), Farther());
-    *candidate = candidates_.back();
-    candidates_.pop_back();
-    return true;
-  }
+bool Search::NextCoded(Candidate* candidate) {
   uint32_t row;
   float bound;
   if (!queue_.Next(&row, &bound)) return false;
@@ -281,6 +265,18 @@ bool Search::NextOfAll(Candidate* candidate) {
   const Tid tid = LoadTid(&tids_[size_t{row} * kTidBytes]);
   *candidate = {InOperatorUnit(bound), tid.block, tid.offset, rows->segment};
   return true;
+}
+
+bool Search::NextOfAll(Candidate* candidate) {
+  if (!has_coded_) has_coded_ = NextCoded(&coded_);
+  if (!candidates_.empty() && (!has_coded_ || Farther()(coded_, candidates_.front()))) {
+    std::pop_heap(candidates_.begin(), candidates_.end(), Farther());
+    *candidate = candidates_.back();
+    candidates_.pop_back();
+    return true;
+  }
+  *candidate = coded_;
+  return std::exchange(has_coded_, false);
 }
 
 }  // namespace ivfremote

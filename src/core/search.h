@@ -120,6 +120,9 @@ class Search {
   Status AddPending(Tid tid, uint32_t centroid, const std::byte* row);
   void ScorePending();
 
+  // A pending row as floats, [dimensions], of any list: also among codes.
+  void AddPendingFloats(Tid tid, const std::byte* row);
+
   // A live row whose distance does not matter (a NULL query).
   void AddUnordered(Tid tid);
 
@@ -160,7 +163,6 @@ class Search {
   uint32_t PositionOf(uint32_t list) const;
   const float* CentroidAt(uint32_t position);
   void ListRequests();
-  std::string Describe(const Segment& segment, const BlockEntry& block) const;
   Status TakeRange(uint16_t number, size_t range, const RangeBuffer& buffer);
   Status ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& block);
   void ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids);
@@ -168,6 +170,7 @@ class Search {
     candidates_.push_back({distance, tid.block, tid.offset, segment});
   }
   double InOperatorUnit(float bound) const;
+  bool NextCoded(Candidate* candidate);
   bool NextOfAll(Candidate* candidate);
 
   SearchOptions options_;
@@ -184,7 +187,7 @@ class Search {
   size_t failed_ = 0;
   RangeBuffer page_buffer_;
 
-  // Exact
+  // Rows as floats, which a coded search may have too: the pending ones of an index that was not trained then
   std::vector<Candidate> candidates_;
   std::vector<float> aligned_row_;
 
@@ -200,6 +203,8 @@ class Search {
   std::vector<float> bounds_;     // by row number
   std::vector<std::byte> tids_;   // the same, kTidBytes each
   BoundQueue queue_;
+  bool has_coded_ = false;  // of the queue, taken already: the next one, which is
+  Candidate coded_;
 
   // Rows of spilled segments given already: the second copy is left out.
   bool spilled_ = false;

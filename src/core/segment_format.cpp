@@ -391,6 +391,22 @@ CodedRows ViewCodedRows(const std::byte* from, uint32_t count) {
   return {count, a, a + count, a + size_t{2} * count, from + size_t{count} * sizeof(CodeFactors)};
 }
 
+void TakeCodedRow(const CodeFormat& format, const CodedRows& rows, uint32_t row, std::byte* to) {
+  const uint32_t group_rows = GroupRows(format.bits);
+  const uint32_t group = row / group_rows;
+  const uint32_t in_group = std::min(group_rows, rows.rows - group * group_rows);
+  Store(to, CodeFactors{rows.a[row], rows.s[row], rows.e[row]});
+  UnpackFromGroup(rows.codes + group * GroupBytes(format.padded(), format.bits, group_rows), format.padded(),
+                  format.bits, in_group, row % group_rows, to + sizeof(CodeFactors));
+}
+
+void BlockView::TakeRow(const CodeFormat& format, uint32_t i, std::byte* to) const {
+  if (format.coded())
+    TakeCodedRow(format, coded(), i, to);
+  else
+    std::memcpy(to, row(i), format.RowBytes());
+}
+
 void BlockBuilder::Add(Tid tid, const std::byte* row) {
   assert(!full());
   rows_.insert(rows_.end(), row, row + format_.RowBytes());

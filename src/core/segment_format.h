@@ -150,6 +150,8 @@ inline size_t CodedRowsBytes(const CodeFormat& format, uint32_t rows) {
 // Lays out `count` rows (RowBytes each, one after the other) so; `to` is aligned for float.
 void PutCodedRows(const CodeFormat& format, const std::byte* rows, uint32_t count, std::byte* to);
 CodedRows ViewCodedRows(const std::byte* from, uint32_t count);
+// Row `row` of them by itself, format.RowBytes().
+void TakeCodedRow(const CodeFormat& format, const CodedRows& rows, uint32_t row, std::byte* to);
 
 // Collects the rows of one block:
 //   float32: header (64) | rows, row-major | TIDs, 6 bytes each | zeros up to a multiple of 64
@@ -181,6 +183,8 @@ class BlockView {
   const float* row(uint32_t i) const { return reinterpret_cast<const float*>(rows_at_) + size_t{i} * dimensions_; }
   // RaBitQ only.
   CodedRows coded() const { return ViewCodedRows(rows_at_, rows_); }
+  // Either, by itself: format.RowBytes().
+  void TakeRow(const CodeFormat& format, uint32_t i, std::byte* to) const;
   const std::byte* tids() const { return tids_; }  // kTidBytes each
   Tid tid(uint32_t i) const { return LoadTid(tids_ + size_t{i} * kTidBytes); }
 

@@ -16,8 +16,6 @@
 namespace ivfremote {
 namespace {
 
-constexpr int kMinFlushThreshold = 10000;
-
 void FillRandom(void* to, size_t bytes) {
   if (!pg_strong_random(to, bytes))
     ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
@@ -44,18 +42,13 @@ void InitMeta(Relation index, const char* server, MetaPage* meta) {
   strlcpy(meta->server, server, sizeof meta->server);
 }
 
-double FlushThreshold(const Build& build) {
-  if (build.flush_threshold >= 0) return build.flush_threshold;
-  return std::max<double>(kMinFlushThreshold, 0.02 * build.estimated_rows);
-}
-
 void LoadPendingRow(Relation index, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
   auto* build = static_cast<Build*>(argument);
   MemoryContext old = MemoryContextSwitchTo(build->row_context);
   Vector vector;
   if (BuildVector(build, values, isnull, alive, &vector) && InsertPendingRow(index, tid, vector)) {
     ++build->indexed_rows;
-    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(build->indexed_rows));
+    ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(build->indexed_rows));
   }
   MemoryContextSwitchTo(old);
   MemoryContextReset(build->row_context);
@@ -90,54 +83,65 @@ void BuildTrained(Build* build, MetaPage* meta) {
   build->segment_id = meta->next_id++;
   build->segment = SegmentEntry{};
   build->segment.name.index_uuid = meta->index_uuid;
-  build->format = {meta->code_kind, meta->bits, build->dimensions};
-  if (build->format.bits == 0) build->format = AutomaticFormat(build->dimensions);
-  build->rotation_seed = meta->rotation_seed;
-  if (build->server[0] != '\0') CheckServerAnswers(build->index, build->server);
-  TrainLists(build);
-  CodeCentroids(build);
-  BuildSegment(build);
-
-  const Routing* routing = build->routing->object;
-  meta->list_count = routing->list_count();
   meta->dimensions = build->dimensions;
-  meta->code_kind = build->format.kind;
-  meta->bits = static_cast<uint8_t>(build->format.bits);
-  meta->routing_id = build->routing_id;
-  Held<std::vector<std::byte>>* encoded = Hold<std::vector<std::byte>>(
-      build->context, [&] { return new std::vector<std::byte>(routing->Encode()); });
-  meta->routing = WriteStream(build->index, build->routing_id, **encoded);
-  if ((*build->curve)->queries > 0) {
-    CallCore([&] {
-      **encoded = (*build->curve)->Encode();
-      return Status::Ok();
-    });
-    meta->recall_curve = WriteStream(build->index, build->routing_id, **encoded);
-  }
-  Drop(encoded);
+  if (build->server[0] != '\0') (void)CheckServerAnswers(build->index, build->server, nullptr);
+  (void)TrainAndBuild(build, meta);
   const uint64_t generation = meta->next_id++;
   meta->current = CreateGeneration(build->index, generation, meta->list_count);
   meta->current.code_kind = meta->code_kind;
-  meta->segments[0] = build->segment;
-  meta->segment_count = 1;
   // From here on the index has its rows.
   PublishMeta(build->index, meta);
 }
 
+StreamRef WriteEncoded(const Build* build, Held<std::vector<std::byte>>* encoded) {
+  const StreamRef ref = WriteStream(build->index, build->routing_id, **encoded);
+  Drop(encoded);
+  return ref;
+}
+
 }  // namespace
 
+bool TrainAndBuild(Build* build, MetaPage* meta) {
+  build->format = {meta->code_kind, meta->bits, build->dimensions};
+  if (build->format.bits == 0) build->format = AutomaticFormat(build->dimensions);
+  build->rotation_seed = meta->rotation_seed;
+  TrainLists(build);
+  CodeCentroids(build);
+  if (!BuildSegment(build)) return false;
+
+  const Routing* routing = build->routing->object;
+  meta->list_count = routing->list_count();
+  meta->code_kind = build->format.kind;
+  meta->bits = static_cast<uint8_t>(build->format.bits);
+  meta->routing_id = build->routing_id;
+  meta->routing = WriteEncoded(build, Hold<std::vector<std::byte>>(build->context, [&] {
+    return new std::vector<std::byte>(routing->Encode());
+  }));
+  if ((*build->curve)->queries > 0)
+    meta->recall_curve = WriteEncoded(build, Hold<std::vector<std::byte>>(build->context, [&] {
+      return new std::vector<std::byte>((*build->curve)->Encode());
+    }));
+  meta->segments[meta->segment_count++] = build->segment;
+  return true;
+}
+
+void ReportProgress(int parameter, int64 value) {
+  if (MyBEEntry != nullptr && MyBEEntry->st_progress_command == PROGRESS_COMMAND_CREATE_INDEX)
+    pgstat_progress_update_param(parameter, value);
+}
+
 void StartBuildPhase(BuildPhase phase) {
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, static_cast<int64>(phase));
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, 0);
-  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, 0);
-  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, 0);
+  ReportProgress(PROGRESS_CREATEIDX_SUBPHASE, static_cast<int64>(phase));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, 0);
+  ReportProgress(PROGRESS_SCAN_BLOCKS_DONE, 0);
+  ReportProgress(PROGRESS_SCAN_BLOCKS_TOTAL, 0);
 }
 
 void ReportBytesWritten(uint64_t stored, uint64_t expected) {
   const auto blocks = [](uint64_t bytes) { return static_cast<int64>((bytes + BLCKSZ - 1) / BLCKSZ); };
-  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, blocks(std::max(stored, expected)));
-  pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, blocks(stored));
+  ReportProgress(PROGRESS_SCAN_BLOCKS_TOTAL, blocks(std::max(stored, expected)));
+  ReportProgress(PROGRESS_SCAN_BLOCKS_DONE, blocks(stored));
 }
 
 int64_t MaintenanceBytes() { return int64_t{maintenance_work_mem} * 1024; }
@@ -167,7 +171,6 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
   build->info = info;
   build->metric = meta->metric;
   build->requested_lists = GetIndexOptions(index)->lists;
-  build->flush_threshold = GetIndexOptions(index)->flush_threshold;
   build->spill = GetIndexOptions(index)->spill;
   build->server = server;
 
@@ -183,7 +186,7 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
   build->row_context = AllocSetContextCreate(build->context, "ivfremote build row", ALLOCSET_DEFAULT_SIZES);
   MemoryContext old = MemoryContextSwitchTo(build->context);
   MeasureTable(build);
-  if (build->estimated_rows > 0 && build->estimated_rows >= FlushThreshold(*build)) {
+  if (build->estimated_rows > 0 && build->estimated_rows >= FlushThreshold(index, build->estimated_rows)) {
     BuildTrained(build, meta);
   } else {
     const uint64_t generation = meta->next_id++;

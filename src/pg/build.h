@@ -6,6 +6,7 @@
 #include "core/routing.h"
 #include "core/training.h"
 #include "pg/page.h"
+#include "pg/server_upload.h"
 #include "pg/settings.h"
 #include "pg/vectors.h"
 #include "pg/wall.h"
@@ -39,15 +40,17 @@ struct SampleStore {
 struct BuildWorkers;  // build_parallel.h
 
 struct Build {
-  Relation heap;
+  Relation heap;          // null in maintenance, which never reads the table
   Relation index;
-  IndexInfo* info;
+  IndexInfo* info;        // the same
+  // Where the rows come from: its sealed generation, which is of floats. Null: from the table.
+  const MetaPage* pending;
   MemoryContext context;      // everything of the build
   MemoryContext row_context;  // reset for every row
   Metric metric;
   int requested_lists;   // 0: automatic
-  int flush_threshold;   // -1: automatic
   const char* server;    // "" if embedded
+  StoreLimit* limit;     // of VACUUM; null: none, see server_upload.h
 
   // What the sample says.
   uint32_t dimensions;    // 0: no row yet
@@ -72,6 +75,8 @@ struct Build {
   SegmentEntry segment;
 };
 
+// In CREATE INDEX and REINDEX: what a build shares with a flush must leave VACUUM's progress view alone.
+void ReportProgress(int parameter, int64 value);
 void StartBuildPhase(BuildPhase phase);
 // Of the segment, in the writing phase: how much is stored for good, of about how much.
 void ReportBytesWritten(uint64_t stored, uint64_t expected);
@@ -86,7 +91,10 @@ bool BuildVector(Build* build, Datum* values, bool* isnull, bool alive, Vector* 
 // Estimates the table's rows and dimensions, and chooses the number of lists.
 void MeasureTable(Build* build);
 
-// Draws rows evenly from the table for `build->lists` lists. At least one, or an error.
+// Chooses the number of lists for `build->estimated_rows`.
+void ChooseLists(Build* build);
+
+// Draws rows evenly from the table, or from all pending ones, for `build->lists` lists. At least one, or an error.
 SampleStore* DrawSample(Build* build);
 // The next row, in memory that lasts until the next call; false at the end.
 bool NextSampleRow(SampleStore* sample, Tid* tid, const float** row);
@@ -96,12 +104,25 @@ void DropSample(SampleStore* sample);
 // `calibration`.
 void TrainLists(Build* build);
 
-// Makes `coder` and `calibration`, when there is a routing; takes the sample rows `queries` and their TIDs.
+// Makes `coder`, when there is a routing.
+void StartCoding(Build* build);
+// Makes `calibration`; takes the sample rows `queries` and their TIDs.
 void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid>* tids);
 
-// Assigns every row to its list, codes it, sorts, finds the recall curve and writes the segment with its directory and
-// tid map.
-void BuildSegment(Build* build);
+// What the rows being trained on may take in memory, and what the centroids of all lists may.
+int64_t TrainingBytes();
+int TrainingThreads();
+
+// Finds `curve`, when all rows have passed by and the routing has its radii; `calibration` is gone afterwards.
+void Calibrate(Build* build);
+
+// Assigns every row to its list, codes it, sorts, finds the recall curve (if there is a calibration) and writes the segment with
+// its directory and tid map. False if build->limit has been met.
+bool BuildSegment(Build* build);
+
+// All phases after the number of lists is chosen. Puts into `meta` what they have made: format, routing, curve and the segment.
+// False if build->limit has been met.
+bool TrainAndBuild(Build* build, MetaPage* meta);
 
 // TIDs in the sort.
 inline int64 PackTid(Tid tid) { return static_cast<int64>(tid.block) << 16 | tid.offset; }
@@ -118,7 +139,7 @@ struct AssignedRows {
 };
 
 // The last part of BuildSegment: turns the sorted rows into build->segment, in a server or in pages, and its directory. The tid map
-// is not its matter.
-void WriteSegment(Build* build, const AssignedRows& rows);
+// is not its matter. False if build->limit has been met.
+bool WriteSegment(Build* build, const AssignedRows& rows);
 
 }  // namespace ivfremote

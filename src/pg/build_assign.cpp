@@ -6,6 +6,7 @@
 #include "pg/build_parallel.h"
 #include "pg/compat.h"
 #include "pg/pending.h"
+#include "pg/pending_reader.h"
 #include "pg/probes.h"
 #include "pg/stream.h"
 
@@ -55,29 +56,15 @@ void EncodeRows(Participant* participant, const uint32_t* lists) {
 void PutRows(Participant* participant, const uint32_t* lists, const uint32_t* but_lists) {
   const Build* build = participant->build;
   const size_t row_bytes = build->format.RowBytes();
-  MemoryContext old = MemoryContextSwitchTo(build->row_context);
-  auto* row = static_cast<bytea*>(palloc(VARHDRSZ + row_bytes));
-  SET_VARSIZE(row, VARHDRSZ + row_bytes);
-  TupleTableSlot* slot = participant->slot;
-  for (size_t i = 0; i < participant->filled; ++i) {
-    if (but_lists != nullptr && lists[i] == but_lists[i]) continue;
-    std::memcpy(VARDATA(row), participant->codes + i * row_bytes, row_bytes);
-    ExecClearTuple(slot);
-    slot->tts_values[0] = Int32GetDatum(static_cast<int32>(lists[i]));
-    slot->tts_values[1] = slot->tts_values[0];
-    slot->tts_values[2] = Int64GetDatum(PackTid(participant->tids[i]));
-    slot->tts_values[3] = PointerGetDatum(row);
-    std::fill_n(slot->tts_isnull, kSortColumns, false);
-    ExecStoreVirtualTuple(slot);
-    tuplesort_puttupleslot(participant->sorts.rows, slot);
-  }
-  ExecClearTuple(slot);
-  MemoryContextSwitchTo(old);
-  MemoryContextReset(build->row_context);
+  for (size_t i = 0; i < participant->filled; ++i)
+    if (but_lists == nullptr || lists[i] != but_lists[i])
+      PutSortRow(&participant->sorts, lists[i], lists[i], participant->tids[i], participant->codes + i * row_bytes,
+                 row_bytes);
 }
 
 void CompareRows(Participant* participant) {
   const Build* build = participant->build;
+  if (build->calibration == nullptr) return;
   const size_t row_bytes = build->format.RowBytes();
   for (size_t first = 0; first < participant->filled; first += kComparedRows) {
     CHECK_FOR_INTERRUPTS();
@@ -109,12 +96,25 @@ void AssignBatch(Participant* participant) {
     EncodeRows(participant, participant->second_lists);
     PutRows(participant, participant->second_lists, participant->lists);
   }
-  for (size_t i = 0; i < participant->filled; ++i)
-    tuplesort_putdatum(participant->sorts.tids, Int64GetDatum(PackTid(participant->tids[i])), false);
+  for (size_t i = 0; i < participant->filled; ++i) PutSortTid(&participant->sorts, participant->tids[i]);
   build->indexed_rows += static_cast<double>(participant->filled);
   const uint64 done = pg_atomic_add_fetch_u64(participant->rows_done, static_cast<int64>(participant->filled));
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(done));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(done));
   participant->filled = 0;
+}
+
+// `vector`: [dimensions] floats.
+void AddToBatch(Participant* participant, Tid tid, const void* vector) {
+  const Build* build = participant->build;
+  const size_t d = build->dimensions;
+  float* row = participant->rows + participant->filled * d;
+  std::memcpy(row, vector, d * sizeof(float));
+  CallCore([&] {
+    ToRoutingSpace(build->metric, row, d, participant->routed + participant->filled * d);
+    return Status::Ok();
+  });
+  participant->tids[participant->filled++] = tid;
+  if (participant->filled == participant->capacity) AssignBatch(participant);
 }
 
 void AssignRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
@@ -122,16 +122,7 @@ void AssignRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool aliv
   Build* build = participant->build;
   MemoryContext old = MemoryContextSwitchTo(build->row_context);
   Vector vector;
-  if (BuildVector(build, values, isnull, alive, &vector)) {
-    const size_t d = build->dimensions;
-    std::memcpy(participant->rows + participant->filled * d, vector.values, d * sizeof(float));
-    CallCore([&] {
-      ToRoutingSpace(build->metric, vector.values, d, participant->routed + participant->filled * d);
-      return Status::Ok();
-    });
-    participant->tids[participant->filled++] = TidOf(tid);
-    if (participant->filled == participant->capacity) AssignBatch(participant);
-  }
+  if (BuildVector(build, values, isnull, alive, &vector)) AddToBatch(participant, TidOf(tid), vector.values);
   MemoryContextSwitchTo(old);
   MemoryContextReset(build->row_context);
 }
@@ -200,14 +191,57 @@ RowSorts StartSorts(int kilobytes, SortCoordinate rows, SortCoordinate tids) {
                                     kilobytes - tid_kilobytes, rows, TUPLESORT_NONE);
   sorts.tids =
       tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid, false, tid_kilobytes, tids, TUPLESORT_NONE);
+  sorts.slot = MakeSingleTupleTableSlot(sorts.descriptor, &TTSOpsVirtual);
+  sorts.row_context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote sorted row", ALLOCSET_DEFAULT_SIZES);
   return sorts;
+}
+
+void PutSortRow(RowSorts* sorts, uint32_t list, uint32_t centroid, Tid tid, const std::byte* row, size_t row_bytes) {
+  MemoryContext old = MemoryContextSwitchTo(sorts->row_context);
+  auto* bytes = static_cast<bytea*>(palloc(VARHDRSZ + row_bytes));
+  SET_VARSIZE(bytes, VARHDRSZ + row_bytes);
+  std::memcpy(VARDATA(bytes), row, row_bytes);
+  TupleTableSlot* slot = sorts->slot;
+  ExecClearTuple(slot);
+  slot->tts_values[0] = Int32GetDatum(static_cast<int32>(list));
+  slot->tts_values[1] = Int32GetDatum(static_cast<int32>(centroid));
+  slot->tts_values[2] = Int64GetDatum(PackTid(tid));
+  slot->tts_values[3] = PointerGetDatum(bytes);
+  std::fill_n(slot->tts_isnull, kSortColumns, false);
+  ExecStoreVirtualTuple(slot);
+  tuplesort_puttupleslot(sorts->rows, slot);
+  ExecClearTuple(slot);
+  MemoryContextSwitchTo(old);
+  MemoryContextReset(sorts->row_context);
+}
+
+void PutSortTid(RowSorts* sorts, Tid tid) { tuplesort_putdatum(sorts->tids, Int64GetDatum(PackTid(tid)), false); }
+
+AssignedRows FinishSorts(Build* build, RowSorts* sorts) {
+  ExecDropSingleTupleTableSlot(sorts->slot);
+  MemoryContextDelete(sorts->row_context);
+  tuplesort_performsort(sorts->tids);
+  build->segment.tid_map = WriteTidMap(build, sorts->tids);
+  tuplesort_end(sorts->tids);
+  tuplesort_performsort(sorts->rows);
+  return {sorts->descriptor, sorts->rows, nullptr};
+}
+
+void StartCoding(Build* build) {
+  build->coder = Hold<RowCoder>(build->context, [&] {
+    return new RowCoder(build->metric, build->format, build->rotation_seed, (*build->routing)->mean.data());
+  });
+}
+
+void DropSorts(RowSorts* sorts) {
+  ExecDropSingleTupleTableSlot(sorts->slot);
+  MemoryContextDelete(sorts->row_context);
+  tuplesort_end(sorts->tids);
+  tuplesort_end(sorts->rows);
 }
 
 void StartCalibration(Build* build, std::vector<float>* queries, std::vector<Tid>* tids) {
   const Routing* routing = build->routing->object;
-  build->coder = Hold<RowCoder>(build->context, [&] {
-    return new RowCoder(build->metric, build->format, build->rotation_seed, routing->mean.data());
-  });
   CalibrationOptions options;
   options.metric = build->metric;
   options.format = build->format;
@@ -225,7 +259,6 @@ Participant* StartParticipant(Build* build, const RowSorts& sorts, pg_atomic_uin
       Hold<Assigner>(build->context, [&] { return new Assigner(build->routing->object); });
   participant->sorts = sorts;
   participant->rows_done = rows_done;
-  participant->slot = MakeSingleTupleTableSlot(sorts.descriptor, &TTSOpsVirtual);
   const size_t capacity = (*participant->assigner)->batch_rows();
   const size_t row_bytes = build->dimensions * sizeof(float);
   participant->capacity = capacity;
@@ -245,8 +278,17 @@ void AssignScannedRows(Participant* participant, TableScanDesc scan) {
   if (participant->filled > 0) AssignBatch(participant);
 }
 
+void AssignPendingRows(Participant* participant, const PendingGeneration& generation) {
+  const Build* build = participant->build;
+  PendingReader* reader = StartPendingReader(build->index, *build->pending, generation);
+  PendingRow row;
+  while (NextPendingRow(reader, &row))
+    AddToBatch(participant, {row.tid_block, row.tid_offset}, PendingRowCode(reader));
+  EndPendingReader(reader);
+  if (participant->filled > 0) AssignBatch(participant);
+}
+
 Held<Assigner>* EndParticipant(Participant* participant) {
-  ExecDropSingleTupleTableSlot(participant->slot);
   pfree(participant->rows);
   pfree(participant->routed);
   pfree(participant->tids);
@@ -257,7 +299,7 @@ Held<Assigner>* EndParticipant(Participant* participant) {
 }
 
 AssignedRows AssignRows(Build* build) {
-  BuildWorkers* workers = StartBuildWorkers(build);
+  BuildWorkers* workers = build->pending == nullptr ? StartBuildWorkers(build) : nullptr;
   RowSorts sorts;
   Held<Assigner>* assigner;
   if (workers == nullptr) {
@@ -265,21 +307,22 @@ AssignedRows AssignRows(Build* build) {
     pg_atomic_init_u64(&rows_done, 0);
     sorts = StartSorts(SortKilobytes(1), nullptr, nullptr);
     Participant* participant = StartParticipant(build, sorts, &rows_done);
-    AssignScannedRows(participant, nullptr);
+    if (build->pending == nullptr) AssignScannedRows(participant, nullptr);
+    else AssignPendingRows(participant, build->pending->sealed);
     assigner = EndParticipant(participant);
   } else {
     assigner = AssignWithWorkers(workers, &sorts);
   }
-  tuplesort_performsort(sorts.tids);
-  build->segment.tid_map = WriteTidMap(build, sorts.tids);
-  tuplesort_end(sorts.tids);
-  CallCore([&] {
-    (*build->routing)->radii = (*assigner)->Radii();
-    return Status::Ok();
-  });
+  // Of a routing that is there already they stay.
+  if (build->calibration != nullptr)
+    CallCore([&] {
+      (*build->routing)->radii = (*assigner)->Radii();
+      return Status::Ok();
+    });
   Drop(assigner);
-  tuplesort_performsort(sorts.rows);
-  return {sorts.descriptor, sorts.rows, workers};
+  AssignedRows rows = FinishSorts(build, &sorts);
+  rows.workers = workers;
+  return rows;
 }
 
 void EndAssignedRows(AssignedRows* rows) {

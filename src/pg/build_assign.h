@@ -6,8 +6,8 @@
 
 namespace ivfremote {
 
-// The phase itself, with as many workers as there should be. Also writes the tid map, completes the calibration and sets
-// the routing's radii.
+// The phase itself, with as many workers as there should be. Also writes the tid map; if there is a calibration completes it,
+// and sets the routing's radii.
 AssignedRows AssignRows(Build* build);
 void EndAssignedRows(AssignedRows* rows);
 
@@ -19,6 +19,8 @@ struct RowSorts {
   TupleDesc descriptor;
   Tuplesortstate* rows;
   Tuplesortstate* tids;
+  TupleTableSlot* slot;  // of the row being put
+  MemoryContext row_context;
 };
 
 // How many kilobytes each of `participants` may sort in: half of maintenance_work_mem is for all of them.
@@ -27,12 +29,19 @@ int SortKilobytes(int participants);
 // The coordinates are null where one process does it all.
 RowSorts StartSorts(int kilobytes, SortCoordinate rows, SortCoordinate tids);
 
+void PutSortRow(RowSorts* sorts, uint32_t list, uint32_t centroid, Tid tid, const std::byte* row, size_t row_bytes);
+void PutSortTid(RowSorts* sorts, Tid tid);
+
+// Writes the tid map of `build->segment`; the rows are ready to be read. Nothing more may be put.
+AssignedRows FinishSorts(Build* build, RowSorts* sorts);
+// Instead, where the rows are not wanted any more.
+void DropSorts(RowSorts* sorts);
+
 struct Participant {
   Build* build;
   Held<Assigner>* assigner;
   RowSorts sorts;
   pg_atomic_uint64* rows_done;  // of all participants
-  TupleTableSlot* slot;
 
   // The batch being filled.
   size_t capacity;
@@ -50,6 +59,9 @@ Participant* StartParticipant(Build* build, const RowSorts& sorts, pg_atomic_uin
 // Takes the rows of `scan` (ended afterwards) through the batches into the sorts, build->calibration and the assigner; null:
 // of the whole table. Adds to the build's row counts.
 void AssignScannedRows(Participant* participant, TableScanDesc scan);
+
+// The same with a generation of floats.
+void AssignPendingRows(Participant* participant, const PendingGeneration& generation);
 
 // Frees what only batches need; returns the assigner. The sorts stay.
 Held<Assigner>* EndParticipant(Participant* participant);

@@ -305,6 +305,7 @@ Participant* StartSharing(Build* build, SharedBuild* shared, Sharedsort* row_sor
 // Ends the participant's own sorts, so that the leader can merge what they wrote.
 Held<Assigner>* EndSharing(Participant* participant) {
   Held<Assigner>* assigner = EndParticipant(participant);
+  ExecDropSingleTupleTableSlot(participant->sorts.slot);
   tuplesort_performsort(participant->sorts.rows);
   tuplesort_performsort(participant->sorts.tids);
   tuplesort_end(participant->sorts.rows);
@@ -313,7 +314,7 @@ Held<Assigner>* EndSharing(Participant* participant) {
 }
 
 void ReportRowsDone(const BuildWorkers* workers) {
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE,
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE,
                                static_cast<int64>(pg_atomic_read_u64(&workers->shared->rows_done)));
 }
 

@@ -5,6 +5,7 @@
 
 #include "pg/build.h"
 #include "pg/pending.h"
+#include "pg/pending_reader.h"
 
 extern "C" {
 #include "executor/tuptable.h"
@@ -78,29 +79,61 @@ struct Sampling {
   pg_prng_state random;
 };
 
-void KeepSampleRow(Sampling* sampling, ItemPointer tid, const Vector& vector) {
+bool IsDrawn(Sampling* sampling) {
+  return sampling->share >= 1 || sampler_random_fract(&sampling->random) < sampling->share;
+}
+
+// `vector`: [dimensions], the user's.
+void KeepSampleRow(Sampling* sampling, ItemPointer tid, const float* vector) {
   const Build* build = sampling->build;
   auto* row = reinterpret_cast<float*>(VARDATA(sampling->row));
   CallCore([&] {
-    ToRoutingSpace(build->metric, vector.values, vector.dimensions, row);
+    ToRoutingSpace(build->metric, vector, build->dimensions, row);
     (*sampling->sample->summary)->Add(row);
     return Status::Ok();
   });
   Datum values[kSampleColumns] = {PointerGetDatum(tid), PointerGetDatum(sampling->row)};
   bool isnull[kSampleColumns] = {};
   tuplestore_putvalues(sampling->sample->rows, sampling->descriptor, values, isnull);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>((*sampling->sample->summary)->rows));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>((*sampling->sample->summary)->rows));
 }
 
 void SampleRow(Relation, ItemPointer tid, Datum* values, bool* isnull, bool alive, void* argument) {
   auto* sampling = static_cast<Sampling*>(argument);
   // Before the vector is looked at: most need not be fetched from TOAST.
-  if (isnull[0] || (sampling->share < 1 && sampler_random_fract(&sampling->random) >= sampling->share)) return;
+  if (isnull[0] || !IsDrawn(sampling)) return;
   MemoryContext old = MemoryContextSwitchTo(sampling->build->row_context);
   Vector vector;
-  if (BuildVector(sampling->build, values, isnull, alive, &vector)) KeepSampleRow(sampling, tid, vector);
+  if (BuildVector(sampling->build, values, isnull, alive, &vector)) KeepSampleRow(sampling, tid, vector.values);
   MemoryContextSwitchTo(old);
   MemoryContextReset(sampling->build->row_context);
+}
+
+// Several times the blocks that hold as many rows as wanted, since neighbours in a table are alike; of their rows a share.
+void SampleTable(Sampling* sampling, double wanted) {
+  constexpr double kSpread = 8;
+  const Build* build = sampling->build;
+  const double total = RelationGetNumberOfBlocks(build->heap);
+  const double blocks = std::clamp(std::ceil(kSpread * wanted / std::max(build->rows_per_block, 1e-6)),
+                                   double{kMeasuredBlocks}, std::max(total, double{kMeasuredBlocks}));
+  sampling->share = wanted / std::max(build->rows_per_block * std::min(blocks, total), 1e-6);
+  ScanRandomBlocks(sampling->build, static_cast<BlockNumber>(blocks), SampleRow, sampling);
+}
+
+void SamplePending(Sampling* sampling, const PendingGeneration& generation) {
+  const Build* build = sampling->build;
+  PendingReader* reader = StartPendingReader(build->index, *build->pending, generation);
+  auto* vector = static_cast<float*>(palloc(build->dimensions * sizeof(float)));
+  PendingRow row;
+  while (NextPendingRow(reader, &row)) {
+    if (!IsDrawn(sampling)) continue;
+    ItemPointerData tid;
+    SetItemPointer(&tid, {row.tid_block, row.tid_offset});
+    std::memcpy(vector, PendingRowCode(reader), build->dimensions * sizeof(float));
+    KeepSampleRow(sampling, &tid, vector);
+  }
+  pfree(vector);
+  EndPendingReader(reader);
 }
 
 TupleDesc SampleDescriptor() {
@@ -126,6 +159,10 @@ void MeasureTable(Build* build) {
   }
   build->rows_per_block = read == 0 ? 0 : measure.rows / read;
   build->estimated_rows = build->rows_per_block * total;
+  ChooseLists(build);
+}
+
+void ChooseLists(Build* build) {
   CallCore([&] {
     build->lists = build->requested_lists > 0 ? static_cast<uint32_t>(build->requested_lists)
                                              : AutomaticLists(build->estimated_rows, build->dimensions);
@@ -135,12 +172,7 @@ void MeasureTable(Build* build) {
 
 SampleStore* DrawSample(Build* build) {
   const double wanted = std::min(build->estimated_rows, std::max(kMinSampleRows, kSampleRowsPerList * build->lists));
-  // Several times the blocks that hold so many, since neighbours in a table are alike; of their rows a share.
-  constexpr double kSpread = 8;
-  const double total = RelationGetNumberOfBlocks(build->heap);
-  const double blocks = std::clamp(std::ceil(kSpread * wanted / std::max(build->rows_per_block, 1e-6)),
-                                   double{kMeasuredBlocks}, std::max(total, double{kMeasuredBlocks}));
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(wanted));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(wanted));
 
   MemoryContext context = AllocSetContextCreate(build->context, "ivfremote build sample", ALLOCSET_DEFAULT_SIZES);
   MemoryContext old = MemoryContextSwitchTo(context);
@@ -153,12 +185,18 @@ SampleStore* DrawSample(Build* build) {
   sampling.build = build;
   sampling.sample = sample;
   sampling.descriptor = SampleDescriptor();
-  sampling.share = wanted / std::max(build->rows_per_block * std::min(blocks, total), 1e-6);
   sampler_random_init_state(pg_prng_uint32(&pg_global_prng_state), &sampling.random);
   const size_t row_bytes = VARHDRSZ + build->dimensions * sizeof(float);
   sampling.row = static_cast<bytea*>(palloc(row_bytes));
   SET_VARSIZE(sampling.row, row_bytes);
-  ScanRandomBlocks(build, static_cast<BlockNumber>(blocks), SampleRow, &sampling);
+  if (build->pending == nullptr) {
+    SampleTable(&sampling, wanted);
+  } else {
+    // Rows that came after the sealed ones are as good to train on.
+    sampling.share = wanted / build->estimated_rows;
+    SamplePending(&sampling, build->pending->sealed);
+    SamplePending(&sampling, build->pending->current);
+  }
   // The measured rows may all have been deleted by others since, or be in blocks not drawn now.
   if ((*sample->summary)->rows == 0)
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

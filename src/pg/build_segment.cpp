@@ -8,12 +8,15 @@ namespace {
 // The longest the core works before we look for interrupts.
 constexpr std::chrono::milliseconds kStep{100};
 
+}  // namespace
+
 void Calibrate(Build* build) {
+  StartBuildPhase(BuildPhase::kCalibrating);
   // Tuples are the sample rows that are queries here.
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>((*build->calibration)->query_count()));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>((*build->calibration)->query_count()));
   for (bool done = false; !done;) {
     CallCore([&] { return (*build->calibration)->Step(Clock::now() + kStep, &done); });
-    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>((*build->calibration)->queries_done()));
+    ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>((*build->calibration)->queries_done()));
     CHECK_FOR_INTERRUPTS();
   }
   build->curve =
@@ -21,16 +24,14 @@ void Calibrate(Build* build) {
   Drop(build->calibration);
 }
 
-}  // namespace
-
-void BuildSegment(Build* build) {
+bool BuildSegment(Build* build) {
   StartBuildPhase(BuildPhase::kAssigning);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(build->estimated_rows));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(build->estimated_rows));
   AssignedRows rows = AssignRows(build);
-  StartBuildPhase(BuildPhase::kCalibrating);
   Calibrate(build);
-  WriteSegment(build, rows);
+  const bool written = WriteSegment(build, rows);
   EndAssignedRows(&rows);
+  return written;
 }
 
 }  // namespace ivfremote

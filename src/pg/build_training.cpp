@@ -22,9 +22,6 @@ namespace {
 constexpr int64_t kMinTrainingBytes = int64_t{16} << 20;
 constexpr int64_t kMegabyte = int64_t{1} << 20;
 
-// What the rows being trained on may take, and what the centroids of all lists may.
-int64_t TrainingBytes() { return std::max(MaintenanceBytes() / 4, kMinTrainingBytes); }
-
 // The maintenance_work_mem with which TrainingBytes is at least `bytes`, in MB.
 int64_t MaintenanceMegabytesFor(int64_t bytes) { return (4 * bytes + kMegabyte - 1) / kMegabyte; }
 
@@ -153,11 +150,6 @@ Held<Queries>* DrawQueries(const Build* build, SampleStore* sample) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-int TrainingThreads() {
-  const long online = sysconf(_SC_NPROCESSORS_ONLN);
-  return static_cast<int>(std::clamp<long>(max_parallel_maintenance_workers + 1, 1, std::max(online, 1L)));
-}
-
 struct Training {
   Held<Trainer>* trainer;
   SampleStore* sample;  // null when no pass needs it any more
@@ -197,7 +189,7 @@ void TrainPass(Training* training) {
       return Status::Ok();
     });
     if (trainer->full()) StepTraining(training);
-    pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(trainer->rows_done()));
+    ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, static_cast<int64>(trainer->rows_done()));
   }
   StepTraining(training);
 }
@@ -233,6 +225,13 @@ void ReportFewRows(const Trainer* trainer) {
 
 }  // namespace
 
+int64_t TrainingBytes() { return std::max(MaintenanceBytes() / 4, kMinTrainingBytes); }
+
+int TrainingThreads() {
+  const long online = sysconf(_SC_NPROCESSORS_ONLN);
+  return static_cast<int>(std::clamp<long>(max_parallel_maintenance_workers + 1, 1, std::max(online, 1L)));
+}
+
 void TrainLists(Build* build) {
   LimitLists(build);
   Training training{nullptr, DrawSample(build), nullptr};
@@ -250,7 +249,7 @@ void TrainLists(Build* build) {
       Hold<Trainer>(build->context, [&] { return new Trainer(options, **training.sample->summary); });
   Trainer* trainer = training.trainer->object;
   // Tuples are sample rows here, as often as they are looked at.
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(trainer->rows_total()));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(trainer->rows_total()));
   while (trainer->pass() != Trainer::Pass::kDone) {
     TrainPass(&training);
     EndPass(build, &training);
@@ -259,6 +258,7 @@ void TrainLists(Build* build) {
   DropSample(&training);
   build->routing = Hold<Routing>(build->context, [&] { return new Routing(trainer->TakeRouting()); });
   Drop(training.trainer);
+  StartCoding(build);
   StartCalibration(build, &(*queries)->rows, &(*queries)->tids);
   Drop(queries);
 }

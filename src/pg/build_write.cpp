@@ -1,12 +1,12 @@
 // The writing phase of a build: sorted rows -> the segment's bytes -> objects of a server, or pages.
 #include "core/segment_writer.h"
 #include "pg/build.h"
-#include "pg/incarnation.h"
 #include "pg/server_upload.h"
 #include "pg/stream.h"
 
 extern "C" {
 #include "executor/tuptable.h"
+#include "utils/snapmgr.h"
 }
 
 namespace ivfremote {
@@ -46,12 +46,8 @@ void StartServerUpload(Writing* state) {
   if (settings.test_part_bytes > 0)
     segment->part_bytes = static_cast<uint64_t>(settings.test_part_bytes) & ~(kBlockAlignment - 1);
 #endif
-  segment->name.incarnation = GetIncarnation();
-  segment->name.mint_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
-  if (!pg_strong_random(&segment->name.random, sizeof segment->name.random))
-    ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
-  state->upload = StartUpload(state->build->index, state->build->server, segment->name, segment->part_bytes,
-                              state->expected_bytes);
+  state->upload = StartUpload(state->build->index, state->build->server, segment->part_bytes, state->expected_bytes,
+                              state->build->limit, &segment->name);
 }
 
 Writing* StartWriting(Build* build) {
@@ -95,18 +91,22 @@ void DrainToPages(Writing* state) {
   ReportBytesWritten(state->pages.bytes, state->expected_bytes);
 }
 
-void DrainOutput(Writing* state) {
-  if (ToServer(state))
-    UploadOutput(state->upload, state->writer->object);
-  else
+bool DrainOutput(Writing* state) {
+  // Of whatever has been looked up: maintenance of hours must not hold back VACUUM.
+  InvalidateCatalogSnapshot();
+  if (!ToServer(state))
     DrainToPages(state);
+  else if (!UploadOutput(state->upload, state->writer->object))
+    return false;
   state->drained = (*state->writer)->bytes();
+  return true;
 }
 
-void WriteRows(Writing* state, const AssignedRows& rows) {
+bool WriteRows(Writing* state, const AssignedRows& rows) {
   TupleTableSlot* slot = MakeSingleTupleTableSlot(rows.descriptor, &TTSOpsMinimalTuple);
   int64 written = 0;
-  while (tuplesort_gettupleslot(rows.sort, true, false, slot, nullptr)) {
+  bool stored = true;
+  while (stored && tuplesort_gettupleslot(rows.sort, true, false, slot, nullptr)) {
     CHECK_FOR_INTERRUPTS();
     bool isnull;
     const auto list = static_cast<uint32_t>(DatumGetInt32(slot_getattr(slot, 1, &isnull)));
@@ -116,25 +116,26 @@ void WriteRows(Writing* state, const AssignedRows& rows) {
     const auto* row = reinterpret_cast<const std::byte*>(VARDATA_ANY(bytes));
     CallCore([&] { return (*state->writer)->Add(list, centroid, tid, row); });
     if (++written % kDrainRows == 0 || (*state->writer)->bytes() - state->drained >= kDrainBytes) {
-      DrainOutput(state);
-      pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, written);
+      stored = DrainOutput(state);
+      ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, written);
     }
   }
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, written);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, written);
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_DONE, written);
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, written);
   ExecDropSingleTupleTableSlot(slot);
+  return stored;
 }
 
-void FinishWriting(Writing* state) {
+bool FinishWriting(Writing* state) {
   Build* build = state->build;
   SegmentEntry* segment = &build->segment;
   CallCore([&] { return (*state->writer)->Finish(static_cast<uint64_t>(build->indexed_rows)); });
   segment->bytes = state->expected_bytes = (*state->writer)->bytes();
-  DrainOutput(state);
-  if (ToServer(state))
-    FinishUpload(state->upload, segment->bytes);
-  else
+  if (!DrainOutput(state)) return false;
+  if (!ToServer(state))
     segment->data = StreamWriterFinish(&state->pages);
+  else if (!FinishUpload(state->upload, segment->bytes))
+    return false;
   segment->id = build->segment_id;
   segment->rows = static_cast<uint64_t>(build->indexed_rows);
   if (build->spill) segment->flags |= SegmentEntry::kSpilled;
@@ -145,16 +146,16 @@ void FinishWriting(Writing* state) {
   segment->directory = WriteStream(build->index, build->segment_id, **directory);
   Drop(directory);
   Drop(state->writer);
+  return true;
 }
 
 }  // namespace
 
-void WriteSegment(Build* build, const AssignedRows& rows) {
+bool WriteSegment(Build* build, const AssignedRows& rows) {
   StartBuildPhase(BuildPhase::kWriting);
-  pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(ExpectedRows(build)));
+  ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(ExpectedRows(build)));
   Writing* writing = StartWriting(build);
-  WriteRows(writing, rows);
-  FinishWriting(writing);
+  return WriteRows(writing, rows) && FinishWriting(writing);
 }
 
 }  // namespace ivfremote

@@ -19,6 +19,26 @@
 #define IVFREMOTE_FILE_NUMBER(relation) ((relation)->rd_node.relNode)
 #endif
 
+// Whether this transaction has made the relation's files.
+#if PG_VERSION_NUM >= 160000
+#define IVFREMOTE_IS_NEW_RELATION(relation)               \
+  ((relation)->rd_createSubid != InvalidSubTransactionId || \
+   (relation)->rd_newRelfilelocatorSubid != InvalidSubTransactionId)
+#else
+#define IVFREMOTE_IS_NEW_RELATION(relation)               \
+  ((relation)->rd_createSubid != InvalidSubTransactionId || \
+   (relation)->rd_newRelfilenodeSubid != InvalidSubTransactionId)
+#endif
+
+// Fills xl_btree_reuse_page.
+#if PG_VERSION_NUM >= 160000
+#define IVFREMOTE_SET_REUSE_PAGE(record, index, page, retired) \
+  ((record).locator = (index)->rd_locator, (record).block = (page), (record).snapshotConflictHorizon = (retired))
+#else
+#define IVFREMOTE_SET_REUSE_PAGE(record, index, page, retired) \
+  ((record).node = (index)->rd_node, (record).block = (page), (record).latestRemovedFullXid = (retired))
+#endif
+
 #if PG_VERSION_NUM >= 180000
 #define IVFREMOTE_VACUUM_DELAY() vacuum_delay_point(false)
 #else
@@ -55,4 +75,11 @@
 #define IVFREMOTE_IS_AUTOVACUUM() AmAutoVacuumWorkerProcess()
 #else
 #define IVFREMOTE_IS_AUTOVACUUM() IsAutoVacuumWorkerProcess()
+#endif
+
+// A database that a failed DROP has left behind.
+#ifdef DATCONNLIMIT_INVALID_DB
+#define IVFREMOTE_INVALID_DATABASE DATCONNLIMIT_INVALID_DB
+#else
+#define IVFREMOTE_INVALID_DATABASE -2
 #endif

@@ -100,7 +100,7 @@ ResidentIndex* Load(Relation index, const MetaPage& meta) {
     left -= directory.bytes;
   }
   ResidentIndex* result = nullptr;
-  CallCore([&] {
+  const CoreError error = RunCore([&] {
     auto entry = std::make_unique<ResidentIndex>();
     entry->relation = RelationGetRelid(index);
     entry->file = IVFREMOTE_FILE_NUMBER(index);
@@ -115,6 +115,7 @@ ResidentIndex* Load(Relation index, const MetaPage& meta) {
     result = entry.release();
     return Status::Ok();
   });
+  CheckContent(index, meta.recall_curve.root, error);
   MemoryContextSwitchTo(old);
   MemoryContextDelete(context);
   return result;

@@ -20,11 +20,20 @@ struct Maintenance {
   bool in_vacuum;
   Clock::time_point deadline;
   uint64_t bytes_left;
+  StoreLimit* limit;  // for what it writes; null by hand
   bool gave_up;  // the store has failed, and a WARNING said so: nothing more is wanted of it in this round
+
+  // What SweepPages found: marked now; deleted in all; and of these offered for use.
+  uint32_t pages_newly_deleted;
+  uint32_t pages_deleted;
+  uint32_t pages_free;
 };
 
 Maintenance* StartMaintenance(Relation index, bool in_vacuum);
 void EndMaintenance(Maintenance* maintenance);
+
+// In VACUUM, before the store is needed: whether it can be asked at all. If not, maintenance->limit says why.
+bool FindServer(Maintenance* maintenance);
 
 // A segment to be made for this index as it is trained now: format, routing (all of it) and an id of its own, in a memory context of
 // its own. Its rows go into sorts (StartSorts), and WriteSegment makes the rest.
@@ -37,7 +46,8 @@ bool FlushPending(Maintenance* maintenance, uint64_t* rows);
 // inputs, lists that have grown too large are split and the recall curve is found anew. False if the store has failed.
 bool CompactSegments(Maintenance* maintenance, const uint32_t* inputs, uint32_t count);
 
-// Marks pages whose owner is not live as deleted, unlinks dead pages of pending chains, and offers what can be used again.
+// Marks pages whose owner is not live as deleted, and offers deleted ones for use that nobody can come across any more. Reads the
+// whole index, if something was published or made since the last time, or bulk delete has left enough; else nothing.
 void SweepPages(Maintenance* maintenance);
 
 }  // namespace ivfremote

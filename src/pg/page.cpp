@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "pg/compat.h"
 #include "pg/wall.h"
 
 extern "C" {
@@ -19,6 +18,16 @@ void ThrowCorruptIndex(Relation index, BlockNumber block, const char* detail) {
   pg_unreachable();
 }
 
+void CheckContent(Relation index, BlockNumber block, const CoreError& error) {
+  if (error.sqlstate == 0) return;
+  if (error.code == StatusCode::kCorrupt) ThrowCorruptIndex(index, block, error.message);
+  if (error.code == StatusCode::kUnsupported)
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                    errmsg("index \"%s\": %s", RelationGetRelationName(index), error.message),
+                    errhint("Install the newer library on this server too.")));
+  ThrowCoreError(error);
+}
+
 void CheckIndexPage(Relation index, BlockNumber block, Page page, PageKind kind, uint64_t owner) {
   if (PageIsNew(page)) ThrowCorruptIndex(index, block, "page is empty");
   if (PageGetSpecialSize(page) != MAXALIGN(sizeof(PageSpecial)))
@@ -32,6 +41,11 @@ void CheckIndexPage(Relation index, BlockNumber block, Page page, PageKind kind,
   if (error.sqlstate != 0) ThrowCorruptIndex(index, block, error.message);
 }
 
+void CheckLivePage(Relation index, BlockNumber block, Page page, PageKind kind, uint64_t owner) {
+  CheckIndexPage(index, block, page, kind, owner);
+  if ((SpecialOf(page)->flags & PageSpecial::kDeleted) != 0) ThrowCorruptIndex(index, block, "page is deleted");
+}
+
 void CopyPage(Relation index, BlockNumber block, PageKind kind, uint64_t owner, PageCopy* copy) {
   // ReadBuffer takes this number for a request to extend the relation.
   if (block == kNoBlock) ThrowCorruptIndex(index, block, "a reference to a page is missing");
@@ -42,19 +56,6 @@ void CopyPage(Relation index, BlockNumber block, PageKind kind, uint64_t owner, 
   std::memcpy(copy->payload, PayloadOf(page), kPayloadBytes);
   copy->special = *SpecialOf(page);
   UnlockReleaseBuffer(buffer);
-}
-
-Buffer AllocatePage(Relation index) {
-#ifdef IVFREMOTE_EXTEND
-  return IVFREMOTE_EXTEND(index);
-#else
-  const bool shared = !RELATION_IS_LOCAL(index);
-  if (shared) LockRelationForExtension(index, ExclusiveLock);
-  const Buffer buffer = ReadBuffer(index, P_NEW);
-  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-  if (shared) UnlockRelationForExtension(index, ExclusiveLock);
-  return buffer;
-#endif
 }
 
 void InitIndexPage(Page page, const NewPage& what) {
@@ -145,31 +146,59 @@ void WriteFirstMeta(Relation index, const MetaPage& meta) {
   WriteForkPage(index, MAIN_FORKNUM, kMetaBlock, kMetaPage, std::as_bytes(std::span(&meta, 1)));
 }
 
-uint64_t TakeIds(Relation index, uint32_t count) {
+namespace {
+
+template <typename Change>
+void ChangeMeta(Relation index, Change change) {
   const Buffer buffer = ReadBuffer(index, kMetaBlock);
   LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
   GenericXLogState* state = GenericXLogStart(index);
-  MetaPage* meta = MetaOn(index, GenericXLogRegisterBuffer(state, buffer, 0));
-  const uint64_t first = meta->next_id;
-  meta->next_id += count;
+  change(MetaOn(index, GenericXLogRegisterBuffer(state, buffer, 0)));
   GenericXLogFinish(state);
   UnlockReleaseBuffer(buffer);
+}
+
+}  // namespace
+
+uint64_t TakeIds(Relation index, uint32_t count) {
+  uint64_t first = 0;
+  ChangeMeta(index, [&](MetaPage* meta) {
+    first = meta->next_id;
+    meta->next_id += count;
+  });
   return first;
 }
 
 void PublishMeta(Relation index, MetaPage* after) {
-  const Buffer buffer = ReadBuffer(index, kMetaBlock);
-  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-  GenericXLogState* state = GenericXLogStart(index);
-  MetaPage* meta = MetaOn(index, GenericXLogRegisterBuffer(state, buffer, 0));
-  if (meta->epoch != after->epoch)
-    elog(ERROR, "index \"%s\" was changed by another maintainer", RelationGetRelationName(index));
-  ++after->epoch;
-  after->next_id = std::max(after->next_id, meta->next_id);
-  if (meta->dimensions != 0) after->dimensions = meta->dimensions;
-  std::memcpy(static_cast<void*>(meta), after, sizeof *after);
-  GenericXLogFinish(state);
-  UnlockReleaseBuffer(buffer);
+  ChangeMeta(index, [&](MetaPage* meta) {
+    if (meta->epoch != after->epoch)
+      elog(ERROR, "index \"%s\" was changed by another maintainer", RelationGetRelationName(index));
+    ++after->epoch;
+    after->next_id = std::max(after->next_id, meta->next_id);
+    after->swept = meta->swept;
+    if (meta->dimensions != 0) after->dimensions = meta->dimensions;
+    std::memcpy(static_cast<void*>(meta), after, sizeof *after);
+  });
+}
+
+void RequireFeature(Relation index, uint32_t feature) {
+  ChangeMeta(index, [feature](MetaPage* meta) { meta->required_features |= feature; });
+}
+
+void AddWaitingPages(Relation index, const DeletedPages& waiting) {
+  ChangeMeta(index, [&waiting](MetaPage* meta) {
+    if (meta->swept.waiting_pages == 0) meta->swept.oldest_xid = waiting.oldest_xid;
+    meta->swept.waiting_pages += waiting.count;
+  });
+}
+
+void RecordSweep(Relation index, const DeletedPages& waiting) {
+  ChangeMeta(index, [&waiting](MetaPage* meta) {
+    meta->swept.epoch = meta->epoch;
+    meta->swept.next_id = meta->next_id;
+    meta->swept.waiting_pages = waiting.count;
+    meta->swept.oldest_xid = waiting.count > 0 ? waiting.oldest_xid : 0;
+  });
 }
 
 }  // namespace ivfremote

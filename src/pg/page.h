@@ -6,6 +6,7 @@
 
 #include "core/page_format.h"
 #include "pg/postgres_c.h"
+#include "pg/wall.h"
 
 namespace ivfremote {
 
@@ -28,12 +29,33 @@ inline PageSpecial* SpecialOf(Page page) {
 
 // Raises INDEX_CORRUPTED unless the page is what the caller expects. The buffer may be locked: the error releases it.
 void CheckIndexPage(Relation index, BlockNumber block, Page page, PageKind kind, uint64_t owner);
+// The same for a page that will be changed: a deleted one won't.
+void CheckLivePage(Relation index, BlockNumber block, Page page, PageKind kind, uint64_t owner);
 [[noreturn]] void ThrowCorruptIndex(Relation index, BlockNumber block, const char* detail);
+// Ends with an error unless the core could make sense of what was read from pages of the index; `block` is the root of its stream.
+void CheckContent(Relation index, BlockNumber block, const CoreError& error);
 
 void CopyPage(Relation index, BlockNumber block, PageKind kind, uint64_t owner, PageCopy* copy);
 
-// A page nothing refers to, pinned and exclusively locked. Its content is undefined: it must be initialised.
+// --------------------------------------------------------------------------------------------------------------------
+// Pages that nothing refers to; docs/architecture.md "Concurrency" steps 9 and 10.
+
+// A page nothing refers to, pinned and exclusively locked: one of those offered, or a new one. Its content is undefined: it
+// must be initialised in the first record about it.
 Buffer AllocatePage(Relation index);
+// Unlocks, unpins and offers again a page from AllocatePage on which nothing was written.
+void ReleaseUnusedPage(Relation index, Buffer buffer);
+// Pages marked as deleted that the free space map doesn't have.
+struct DeletedPages {
+  uint32_t count;
+  uint64_t oldest_xid;  // smallest retire_xid
+};
+// Marks as deleted, as of now, a page that readers yet to come find no reference to. `page`: a record's image.
+void MarkDeleted(Page page, DeletedPages* deleted);
+// Whether nobody can come across a deleted page any more: no snapshot of any database is as old as its deletion.
+bool IsReusable(const PageSpecial& special);
+
+// --------------------------------------------------------------------------------------------------------------------
 
 struct NewPage {
   PageKind kind;
@@ -73,5 +95,12 @@ uint64_t TakeIds(Relation index, uint32_t count);
 // see. Everything it refers to has been logged, and its objects are stored. `*after` becomes what is on the page, which
 // keeps what inserts and TakeIds have changed since `after` was read.
 void PublishMeta(Relation index, MetaPage* after);
+
+// For who vacuums, in a record of its own: from now on the index needs a library with this feature.
+void RequireFeature(Relation index, uint32_t feature);
+// Says in the meta page which deleted pages a later sweep may offer for use: besides those it knows of (bulk delete), or all
+// there are (a sweep, which has looked at every page).
+void AddWaitingPages(Relation index, const DeletedPages& waiting);
+void RecordSweep(Relation index, const DeletedPages& waiting);
 
 }  // namespace ivfremote

@@ -11,6 +11,10 @@
 #include "pg/stream.h"
 #include "pg/wall.h"
 
+extern "C" {
+#include "utils/timestamp.h"
+}
+
 namespace ivfremote {
 
 PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t list_count) {
@@ -32,6 +36,7 @@ PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t list_co
   generation.list_count = list_count;
   generation.directory_root = directory.root;
   generation.directory_depth = directory.depth;
+  generation.began = GetCurrentTimestamp();
   return generation;
 }
 
@@ -47,9 +52,7 @@ void WriteInitFork(Relation index, MetaPage* meta) {
                 std::as_bytes(std::span(&chain, 1)));
 }
 
-namespace {
-
-BlockNumber DirectoryBlock(Relation index, const PendingGeneration& generation, uint32_t group) {
+BlockNumber PendingDirectoryBlock(Relation index, const PendingGeneration& generation, uint32_t group) {
   StreamRef ref;
   ref.root = generation.directory_root;
   ref.depth = generation.directory_depth;
@@ -62,19 +65,21 @@ BlockNumber DirectoryBlock(Relation index, const PendingGeneration& generation, 
   return block;
 }
 
+namespace {
+
 PendingChain* ChainsOf(std::byte* payload) { return reinterpret_cast<PendingChain*>(payload); }
 
 }  // namespace
 
 BlockNumber PendingChainHead(Relation index, const PendingGeneration& generation, uint32_t group) {
   PageCopy page;
-  CopyPage(index, DirectoryBlock(index, generation, group), PageKind::kPendingDirectory, generation.id, &page);
+  CopyPage(index, PendingDirectoryBlock(index, generation, group), PageKind::kPendingDirectory, generation.id, &page);
   return ChainsOf(page.payload)[group % kChainsPerPage].head;
 }
 
 void CheckPendingRows(Relation index, BlockNumber block, const PendingLayout& layout, const PageSpecial& special,
-                      uint32_t number) {
-  const CoreError error = RunCore([&] { return CheckPendingPage(layout, special, number); });
+                      uint32_t* position) {
+  const CoreError error = RunCore([&] { return CheckPendingPage(layout, special, position); });
   if (error.sqlstate != 0) ThrowCorruptIndex(index, block, error.message);
 }
 
@@ -84,10 +89,69 @@ uint64_t CountPendingRows(Relation index, const PendingGeneration& generation) {
   PageCopy page;
   for (uint32_t group = 0; group < generation.group_count; ++group) {
     if (group % kChainsPerPage == 0)
-      CopyPage(index, DirectoryBlock(index, generation, group), PageKind::kPendingDirectory, generation.id, &page);
+      CopyPage(index, PendingDirectoryBlock(index, generation, group), PageKind::kPendingDirectory, generation.id,
+               &page);
     rows += ChainsOf(page.payload)[group % kChainsPerPage].rows;
   }
   return rows;
+}
+
+namespace {
+
+Buffer LockPageToChange(Relation index, BlockNumber block, PageKind kind, uint64_t owner) {
+  const Buffer buffer = ReadBuffer(index, block);
+  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+  CheckLivePage(index, block, BufferGetPage(buffer), kind, owner);
+  return buffer;
+}
+
+bool AllDead(Page page, const PendingLayout& layout) {
+  for (uint32_t i = 0; i < SpecialOf(page)->used; ++i)
+    if ((reinterpret_cast<PendingRow*>(PayloadOf(page) + layout.RowOffset(i))->flags & PendingRow::kDead) == 0)
+      return false;
+  return true;
+}
+
+}  // namespace
+
+bool DropDeadPage(Relation index, const PendingGeneration& generation, const PendingPlace& place,
+                  const PendingLayout& layout, DeletedPages* deleted) {
+  const BlockNumber block = place.block;
+  const Buffer directory = LockPageToChange(index, PendingDirectoryBlock(index, generation, place.group),
+                                            PageKind::kPendingDirectory, generation.id);
+  const bool leaves = place.next != kNoBlock;
+  const Buffer before = leaves && place.previous != kNoBlock
+                            ? LockPageToChange(index, place.previous, PageKind::kPending, generation.id)
+                            : InvalidBuffer;
+  const Buffer buffer = LockPageToChange(index, block, PageKind::kPending, generation.id);
+  GenericXLogState* state = GenericXLogStart(index);
+  PendingChain* chain =
+      &ChainsOf(PayloadOf(GenericXLogRegisterBuffer(state, directory, 0)))[place.group % kChainsPerPage];
+  const Page page = GenericXLogRegisterBuffer(state, buffer, 0);
+  PageSpecial* special = SpecialOf(page);
+  // Rows may have been appended to what was the tail.
+  const bool unchanged = special->next == place.next && AllDead(page, layout);
+  if (unchanged) {
+    BlockNumber* link = &chain->head;
+    if (before != InvalidBuffer) link = &SpecialOf(GenericXLogRegisterBuffer(state, before, 0))->next;
+    if (leaves && *link != block) ThrowCorruptIndex(index, block, "page of a pending chain is out of place");
+    if (chain->rows < special->used) ThrowCorruptIndex(index, block, "a pending chain has more rows than it counts");
+    chain->rows -= special->used;
+    if (leaves) {
+      *link = special->next;
+      MarkDeleted(page, deleted);
+    } else {
+      special->used = 0;
+      reinterpret_cast<PageHeader>(page)->pd_lower = static_cast<LocationIndex>(kPageHeaderBytes);
+    }
+    GenericXLogFinish(state);
+  } else {
+    GenericXLogAbort(state);
+  }
+  UnlockReleaseBuffer(buffer);
+  if (before != InvalidBuffer) UnlockReleaseBuffer(before);
+  UnlockReleaseBuffer(directory);
+  return unchanged && leaves;
 }
 
 namespace {
@@ -156,9 +220,10 @@ void PutRow(Page page, const PendingLayout& layout, const NewRow& row) {
 // Appends to the chain in one record. False, and nothing done, if the meta page no longer says what `meta` does.
 //
 // Meta stays share-locked from the test to the end: whoever seals the generation takes it exclusively and so finds every
-// row complete. Locks are taken in the order meta, directory, tail; a page allocated on the way is nobody else's.
+// row complete. Locks are taken in the order meta, directory, tail. A page allocated on the way stays locked: whoever waits for
+// it (a sweep) holds no other.
 bool AppendRow(Relation index, const MetaPage& meta, uint32_t group, const PendingLayout& layout, const NewRow& row) {
-  const BlockNumber directory_block = DirectoryBlock(index, meta.current, group);
+  const BlockNumber directory_block = PendingDirectoryBlock(index, meta.current, group);
   const Buffer meta_buffer = ReadBuffer(index, kMetaBlock);
   const Buffer directory_buffer = ReadBuffer(index, directory_block);
   Buffer fresh = InvalidBuffer;
@@ -175,8 +240,7 @@ bool AppendRow(Relation index, const MetaPage& meta, uint32_t group, const Pendi
       break;
     }
     LockBuffer(directory_buffer, BUFFER_LOCK_EXCLUSIVE);
-    CheckIndexPage(index, directory_block, BufferGetPage(directory_buffer), PageKind::kPendingDirectory,
-                   meta.current.id);
+    CheckLivePage(index, directory_block, BufferGetPage(directory_buffer), PageKind::kPendingDirectory, meta.current.id);
     const BlockNumber tail_block =
         ChainsOf(PayloadOf(BufferGetPage(directory_buffer)))[group % kChainsPerPage].tail;
     Buffer tail = InvalidBuffer;
@@ -184,7 +248,7 @@ bool AppendRow(Relation index, const MetaPage& meta, uint32_t group, const Pendi
     if (tail_block != kNoBlock) {
       tail = ReadBuffer(index, tail_block);
       LockBuffer(tail, BUFFER_LOCK_EXCLUSIVE);
-      CheckIndexPage(index, tail_block, BufferGetPage(tail), PageKind::kPending, meta.current.id);
+      CheckLivePage(index, tail_block, BufferGetPage(tail), PageKind::kPending, meta.current.id);
       room = SpecialOf(BufferGetPage(tail))->used < layout.rows_per_page;
     }
     if (room || fresh != InvalidBuffer) {
@@ -206,6 +270,10 @@ bool AppendRow(Relation index, const MetaPage& meta, uint32_t group, const Pendi
       ++chain->rows;
       GenericXLogFinish(state);
       done = true;
+      if (!room) {
+        UnlockReleaseBuffer(fresh);
+        fresh = InvalidBuffer;
+      }
     }
     if (tail != InvalidBuffer) UnlockReleaseBuffer(tail);
     LockBuffer(directory_buffer, BUFFER_LOCK_UNLOCK);
@@ -213,7 +281,7 @@ bool AppendRow(Relation index, const MetaPage& meta, uint32_t group, const Pendi
     // Extending waits for a heavyweight lock, so not under the locks above.
     if (!done) fresh = AllocatePage(index);
   }
-  if (fresh != InvalidBuffer) UnlockReleaseBuffer(fresh);
+  if (fresh != InvalidBuffer) ReleaseUnusedPage(index, fresh);
   ReleaseBuffer(directory_buffer);
   ReleaseBuffer(meta_buffer);
   return current;

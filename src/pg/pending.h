@@ -20,12 +20,27 @@ bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector);
 
 // The first page of a group's chain, or kNoBlock.
 BlockNumber PendingChainHead(Relation index, const PendingGeneration& generation, uint32_t group);
-// Rows appended to the generation, dead ones included.
+// Its page of the generation's directory.
+BlockNumber PendingDirectoryBlock(Relation index, const PendingGeneration& generation, uint32_t group);
+// Rows in the generation's pages, dead ones included: at least those alive.
 uint64_t CountPendingRows(Relation index, const PendingGeneration& generation);
 
-// Ends with an error unless the page is number `number` of its chain and its rows fit.
+// Ends with an error unless the page may come next in its chain and its rows fit. `*position` is 0 for the first page.
 void CheckPendingRows(Relation index, BlockNumber block, const PendingLayout& layout, const PageSpecial& special,
-                      uint32_t number);
+                      uint32_t* position);
+
+// A page of a chain and its neighbours, or kNoBlock.
+struct PendingPlace {
+  uint32_t group;
+  BlockNumber previous;
+  BlockNumber block;
+  BlockNumber next;
+};
+// For bulk delete, which has found all rows of a page dead. The tail is emptied: insertion goes on there. Any other page
+// leaves its chain and is marked as deleted: readers on their way through the chain may still come across it. Whether the
+// page has left. Nothing is done if it is no longer the tail that it was.
+bool DropDeadPage(Relation index, const PendingGeneration& generation, const PendingPlace& place,
+                  const PendingLayout& layout, DeletedPages* deleted);
 
 inline Tid TidOf(ItemPointer pointer) {
   return {ItemPointerGetBlockNumberNoCheck(pointer), ItemPointerGetOffsetNumberNoCheck(pointer)};

@@ -187,7 +187,7 @@ RecallRun* StartRun(const IndexAndTable& opened, const Arguments& arguments) {
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                     errmsg("index \"%s\" has no lists yet", RelationGetRelationName(run->index)),
                     errdetail("It was built with fewer rows than its flush_threshold, so every search looks at all rows."),
-                    errhint("Run REINDEX once the table has more rows.")));
+                    errhint("Run VACUUM once the table has more rows.")));
   run->context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote recall", ALLOCSET_DEFAULT_SIZES);
   run->row_context = AllocSetContextCreate(run->context, "ivfremote recall row", ALLOCSET_DEFAULT_SIZES);
   return run;
@@ -251,7 +251,7 @@ Datum ivfremote_recall_curve(PG_FUNCTION_ARGS) {
   if (meta->recall_curve.bytes > 0) {
     const Bytes bytes = ReadWholeStream(index, meta->curve_owner(), meta->recall_curve);
     Held<RecallCurve>* curve = Hold<RecallCurve>(CurrentMemoryContext, [] { return new RecallCurve(); });
-    CallCore([&] { return DecodeRecallCurve(bytes, curve->object); });
+    CheckContent(index, meta->recall_curve.root, RunCore([&] { return DecodeRecallCurve(bytes, curve->object); }));
     for (size_t i = 0; i < (*curve)->points.size(); ++i) {
       const CurvePoint& point = (*curve)->points[i];
       Datum values[kColumns] = {Int32GetDatum(static_cast<int32>(point.k)),

@@ -110,13 +110,14 @@ struct Batch {
 Held<Routing>* ReadRouting(const RecallRun* run) {
   const Bytes bytes = ReadWholeStream(run->index, run->meta->routing_id, run->meta->routing);
   Held<Routing>* routing = Hold<Routing>(run->context, [] { return new Routing(); });
-  CallCore([&] {
+  const CoreError error = RunCore([&] {
     IVFREMOTE_RETURN_IF_ERROR(DecodeRouting(bytes, routing->object));
     const Routing& decoded = **routing;
     if (decoded.dimensions != run->meta->dimensions || decoded.metric != run->meta->metric)
       return Status::Corrupt("routing is for other vectors than the index");
     return Status::Ok();
   });
+  CheckContent(run->index, run->meta->routing.root, error);
   pfree(const_cast<std::byte*>(bytes.data()));
   return routing;
 }

@@ -26,13 +26,14 @@ RoutingHeader ReadRoutingHeader(TreeReader* reader, const MetaPage& meta) {
   alignas(8) std::byte bytes[RoutingHeader::kBytes];
   ReadStream(reader, 0, sizeof bytes, bytes);
   RoutingHeader header;
-  CallCore([&] {
+  const CoreError error = RunCore([&] {
     IVFREMOTE_RETURN_IF_ERROR(DecodeRoutingHeader(bytes, &header));
     if (header.dimensions != meta.dimensions || header.metric != meta.metric || header.list_count != meta.list_count)
       return Status::Corrupt("routing is for other vectors than the index");
     if (header.EncodedBytes() != meta.routing.bytes) return Status::Corrupt("routing has the wrong length");
     return Status::Ok();
   });
+  CheckContent(reader->index, reader->ref.root, error);
   return header;
 }
 
@@ -41,7 +42,7 @@ void ReadRouting(TreeReader* reader, const MetaPage& meta, RoutingPart part, Rou
   CheckStreamFits(reader->index, reader->ref);
   auto* bytes = static_cast<std::byte*>(palloc_extended(length, MCXT_ALLOC_HUGE));
   ReadPieces(reader, 0, length, bytes);
-  CallCore([&] { return DecodeRouting({bytes, length}, part, routing); });
+  CheckContent(reader->index, reader->ref.root, RunCore([&] { return DecodeRouting({bytes, length}, part, routing); }));
   pfree(bytes);
 }
 
@@ -62,7 +63,7 @@ void FeedRanker(TreeReader* reader, ListRanker* ranker) {
       bytes = static_cast<std::byte*>(palloc_extended(capacity, MCXT_ALLOC_HUGE));
     }
     ReadPieces(reader, range.offset, range.length, bytes);
-    CallCore([&] { return ranker->Feed({bytes, range.length}); });
+    CheckContent(reader->index, reader->ref.root, RunCore([&] { return ranker->Feed({bytes, range.length}); }));
   }
   if (bytes != nullptr) pfree(bytes);
 }

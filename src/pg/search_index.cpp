@@ -167,7 +167,7 @@ Blocks FindBlocks(const IndexSearch* search, uint32_t segment_number, const Prob
     ThrowCorruptIndex(search->index, segment.directory.root, "directory has the wrong length");
   ReadDirectory(&source, 0, sizeof bytes, bytes);
   DirectoryHeader header;
-  CallCore([&] { return DecodeDirectoryHeader(bytes, &header); });
+  CheckContent(search->index, segment.directory.root, RunCore([&] { return DecodeDirectoryHeader(bytes, &header); }));
   if (header.EncodedBytes() != segment.directory.bytes)
     ThrowCorruptIndex(search->index, segment.directory.root, "directory has the wrong length");
   for (uint32_t i = 0; i < lists.count; ++i) {
@@ -181,7 +181,8 @@ Blocks FindBlocks(const IndexSearch* search, uint32_t segment_number, const Prob
     for (uint32_t k = 0; k < entry.block_count; ++k) {
       BlockEntry block;
       ReadDirectory(&source, header.BlockEntryOffset(entry.first_block + k), sizeof block, &block);
-      CallCore([&] { return CheckBlockEntry(block, list, segment.bytes); });
+      CheckContent(search->index, segment.directory.root,
+                   RunCore([&] { return CheckBlockEntry(block, list, segment.bytes); }));
       AddBlock(&blocks, block);
     }
   }
@@ -225,12 +226,12 @@ void AddUnordered(IndexSearch* search, Tid tid) {
 
 // Adds the rows of one pending page and returns the next page of its chain.
 BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generation, BlockNumber block,
-                           uint32_t number, const PendingLayout& layout, const ProbedLists* lists,
+                           uint32_t* position, const PendingLayout& layout, const ProbedLists* lists,
                            std::byte* wide_row) {
   LookAtWave(search);
   PageCopy page;
   CopyPage(search->index, block, PageKind::kPending, generation.id, &page);
-  CheckPendingRows(search->index, block, layout, page.special, number);
+  CheckPendingRows(search->index, block, layout, page.special, position);
   for (uint32_t i = 0; i < page.special.used; ++i) {
     const std::byte* at = page.payload + layout.RowOffset(i);
     PendingRow row;
@@ -253,9 +254,14 @@ BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generat
       if (reader.inner != nullptr) pfree(reader.inner);
       code = wide_row;
     }
-    if (row.centroid != row.list && !search->exact && !(*search->search)->HasCentroid(row.centroid))
+    const bool coded = generation.code_kind != CodeKind::kFloat32;
+    if (coded && row.centroid != row.list && !search->exact && !(*search->search)->HasCentroid(row.centroid))
       AddCentroid(search, row.centroid);
-    CallCore([&] { return (*search->search)->AddPending(tid, row.centroid, code); });
+    CallCore([&] {
+      if (coded) return (*search->search)->AddPending(tid, row.centroid, code);
+      (*search->search)->AddPendingFloats(tid, code);
+      return Status::Ok();
+    });
   }
   return page.special.next;
 }
@@ -264,6 +270,8 @@ BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generat
 void AddPendingRows(IndexSearch* search, const PendingGeneration& generation, const ProbedLists* lists) {
   const MetaPage& meta = *search->meta;
   if (generation.id == 0) return;
+  // Its rows were not given lists.
+  if (generation.list_count == 0 && Restricts(lists)) lists = nullptr;
   const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation), generation.row_bytes);
   std::byte* wide_row = layout.wide ? static_cast<std::byte*>(palloc(layout.code_bytes)) : nullptr;
   uint32_t last_group = UINT32_MAX;
@@ -273,8 +281,8 @@ void AddPendingRows(IndexSearch* search, const PendingGeneration& generation, co
     if (group == last_group) continue;
     last_group = group;
     BlockNumber block = PendingChainHead(search->index, generation, group);
-    for (uint32_t number = 0; block != kNoBlock; ++number)
-      block = AddPendingPage(search, generation, block, number, layout, lists, wide_row);
+    for (uint32_t position = 0; block != kNoBlock;)
+      block = AddPendingPage(search, generation, block, &position, layout, lists, wide_row);
   }
 }
 
@@ -304,10 +312,7 @@ void DeliverFromPages(IndexSearch* search, uint16_t number) {
       at += piece;
     }
     const CoreError error = RunCore([&] { return core.Deliver(number, i); });
-    if (error.sqlstate != 0)
-      ereport(ERROR, (errcode(error.sqlstate),
-                      errmsg("could not read index \"%s\"", RelationGetRelationName(search->index)),
-                      errdetail_internal("%s", error.message), errhint("Please REINDEX it.")));
+    CheckContent(search->index, segment.data.root, error);
   }
 }
 

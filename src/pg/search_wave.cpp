@@ -1,7 +1,6 @@
 #include "pg/search_wave.h"
 
-#include <cstring>
-
+#include "pg/read_error.h"
 #include "pg/search_index.h"
 #include "pg/server.h"
 #include "pg/settings.h"
@@ -27,58 +26,18 @@ bool StillListed(Relation index, const SegmentEntry& segment) {
   return listed;
 }
 
-const char* QualifiedName(Relation index) {
-  return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(index)), RelationGetRelationName(index));
-}
-
 [[noreturn]] void ThrowStoreError(const IndexSearch* search, const char* server, const CoreError& error) {
-  const char* name = RelationGetRelationName(search->index);
   CHECK_FOR_INTERRUPTS();
-  switch (error.code) {
-    case StatusCode::kNotFound:
-      for (uint32_t i = 0; i < search->meta->segment_count; ++i)
-        if (!StillListed(search->index, search->meta->segments[i]))
-          ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-                          errmsg("index \"%s\" was rewritten during the scan", name),
-                          errhint("Run the statement again.")));
-      ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE),
-                      errmsg("object of index \"%s\" is missing in server \"%s\"", name, server),
-                      errdetail_internal("%s", error.message),
-                      errhint("Restore the object from a copy, or run REINDEX INDEX CONCURRENTLY %s; the table holds "
-                              "all its data.",
-                              QualifiedName(search->index))));
-    case StatusCode::kDenied:
-      if (std::strstr(error.message, "RequestTimeTooSkewed") != nullptr)
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                        errmsg("server \"%s\" refused access to index \"%s\"", server, name),
-                        errdetail_internal("%s", error.message), errhint("Set the clock of this machine.")));
-      ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                      errmsg("server \"%s\" refused access to index \"%s\"", server, name),
-                      errdetail("%s; with the user mapping of role \"%s\" (owner of the index), else of PUBLIC.",
-                                error.message, GetUserNameFromId(search->index->rd_rel->relowner, false)),
-                      errhint("Use ALTER USER MAPPING FOR %s SERVER %s OPTIONS (SET ...).",
-                              UserMappingOwner(server, search->index->rd_rel->relowner),
-                              quote_identifier(server))));
-    case StatusCode::kCorrupt:
-      ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-                      errmsg("index \"%s\" read wrong bytes from server \"%s\"", name, server),
-                      errdetail_internal("%s", error.message),
-                      errhint("Restore the object from a copy, or run REINDEX INDEX CONCURRENTLY %s; the table holds "
-                              "all its data.",
-                              QualifiedName(search->index))));
-    case StatusCode::kUnsupported:
-      ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                      errmsg("could not read index \"%s\" from server \"%s\"", name, server),
-                      errdetail_internal("%s", error.message),
-                      errhint("Install the newer library on this server too.")));
-    default:
-      ereport(ERROR, (errcode(error.sqlstate),
-                      errmsg("could not read index \"%s\" from server \"%s\"", name, server),
-                      errdetail("%zu of %zu requests failed; last: %s.", (*search->search)->requests_failed(),
-                                (*search->search)->requests_in_wave(), error.message),
-                      errhint("Set ivfremote.enable_scan = off to search the table itself.")));
-  }
-  pg_unreachable();
+  if (error.code == StatusCode::kNotFound)
+    for (uint32_t i = 0; i < search->meta->segment_count; ++i)
+      if (!StillListed(search->index, search->meta->segments[i]))
+        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                        errmsg("index \"%s\" was rewritten during the scan", RelationGetRelationName(search->index)),
+                        errhint("Run the statement again.")));
+  const Search& core = **search->search;
+  ThrowReadError(search->index, {server, core.requests_failed(), core.requests_in_wave(),
+                                 "Set ivfremote.enable_scan = off to search the table itself."},
+                 error);
 }
 
 }  // namespace

@@ -15,8 +15,22 @@ const char* ServerNameOf(Relation index, const MetaPage& meta);
 // The OID of one of our servers; an error if there is none of that name, or it belongs to another wrapper.
 Oid LookUpServer(const char* name);
 
+// The role that owns the server, with whose rights its place is administered; an error unless the current user is, or is a
+// member of it.
+Oid CheckServerOwner(const char* name);
+
+// Names the place a server's url points to, for local files. Two spellings of one place have two names.
+inline constexpr size_t kPlaceDigits = 16;
+void NamePlace(const char* server_name, char place[kPlaceDigits + 1]);
+
+// How long garbage is kept in the server's place, in microseconds.
+int64 ServerRetention(const char* name);
+
 // Errors unless the current user has USAGE on the server.
 void CheckServerUsage(Oid server);
+
+// Why no store of the server can be opened for `role`, and the SQLSTATE of that; null if one can.
+const char* ServerProblem(const char* name, Oid role, int* sqlstate);
 
 // Tells the user once what a store has found out about itself.
 void ReportNotice(const char* server_name, ObjectStore* store);

@@ -13,6 +13,8 @@ extern "C" {
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
 #include "utils/varlena.h"
 }
 
@@ -21,7 +23,7 @@ namespace {
 
 // What a server can be told. Secrets belong to user mappings: server options are readable by everyone.
 constexpr const char* kServerOptions[] = {"url", "region", "endpoint", "addressing", "ca_file", "request_latency",
-                                          "bandwidth"};
+                                          "bandwidth", "retention"};
 constexpr const char* kUserMappingOptions[] = {"access_key_id", "secret_access_key", "session_token"};
 
 template <size_t N>
@@ -53,6 +55,8 @@ bool BelowLocalRoots(const char* path) {
   return false;
 }
 
+bool MayUsePath(const char* path, Oid owner) { return superuser_arg(owner) || BelowLocalRoots(path); }
+
 [[noreturn]] void ThrowInvalidValue(const char* option, const char* value, const char* hint) {
   ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
                   errmsg("invalid value for option \"%s\": \"%s\"", option, value), errhint("%s", hint)));
@@ -77,7 +81,7 @@ const char* DirectoryOfUrl(const char* url, Oid owner) {
   if (!is_absolute_path(path) || climbs || std::strcmp(path, "/") == 0)
     ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errmsg("invalid url \"%s\"", url),
                     errhint("A file url is file:// and an absolute path without \"..\".")));
-  if (!superuser_arg(owner) && !BelowLocalRoots(path))
+  if (!MayUsePath(path, owner))
     ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for url \"%s\"", url),
                     errdetail("Only superusers may use directories that are not below ivfremote.local_roots.")));
   return path;
@@ -164,6 +168,7 @@ ServerOptions ParseServerOptions(List* options, Oid owner) {
   CheckNumber("request_latency", FindOption(options, "request_latency"), "It is a number of milliseconds.");
   CheckNumber("bandwidth", FindOption(options, "bandwidth"),
               "It is a number of megabytes (10^6 bytes) a second, of one request.");
+  RetentionUs(options);
   if (HasScheme(parsed.url, kFileScheme)) {
     parsed.kind = StoreKind::kFile;
     parsed.directory = DirectoryOfUrl(parsed.url, owner);
@@ -175,6 +180,14 @@ ServerOptions ParseServerOptions(List* options, Oid owner) {
                     errhint("Supported are s3://bucket/prefix and file:///absolute/path.")));
   }
   return parsed;
+}
+
+bool MayUseDirectory(List* options, Oid owner) {
+  const char* url = FindOption(options, "url");
+  if (url == nullptr || !HasScheme(url, kFileScheme)) return true;
+  char* path = pstrdup(url + std::strlen(kFileScheme));
+  canonicalize_path(path);
+  return MayUsePath(path, owner);
 }
 
 double RequestLatencyMs(List* options) {
@@ -195,6 +208,23 @@ uint64_t GapBytes(List* options) {
   const double bytes_per_ms = (bandwidth == nullptr ? kBandwidth : strtod(bandwidth, nullptr)) * 1000;
   return static_cast<uint64_t>(
       std::clamp(RequestLatencyMs(options) * kShareOfLatency * bytes_per_ms, kMinBytes, kMaxBytes));
+}
+
+int64 IntervalUs(const Interval* interval) {
+  const double days = interval->month * 30.0 + interval->day;
+  const double us = days * static_cast<double>(USECS_PER_DAY) + static_cast<double>(interval->time);
+  constexpr double kForever = 1e18;  // 30,000 years, and a sum with any time of ours fits
+  return static_cast<int64>(std::clamp(us, -kForever, kForever));
+}
+
+int64 RetentionUs(List* options) {
+  const char* text = FindOption(options, "retention");
+  if (text == nullptr) return 7 * USECS_PER_DAY;
+  const Datum interval =
+      DirectFunctionCall3(interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+  const int64 us = IntervalUs(DatumGetIntervalP(interval));
+  if (us < 0) ThrowInvalidValue("retention", text, "It is an interval of at least 0.");
+  return us;
 }
 
 UserMappingOptions ParseUserMappingOptions(List* options) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "pg/build.h"
+#include "pg/fencing.h"
 #include "pg/incarnation.h"
 #include "pg/server.h"
 #include "pg/settings.h"
@@ -21,6 +22,9 @@ constexpr seconds kQuietTime{10};
 
 constexpr double kMegabyte = 1024 * 1024;
 
+// VACUUM waits longer for more bytes, but not for a store that takes fewer in a second.
+constexpr double kLeastBytesPerSecond = 4 * kMegabyte;
+
 }  // namespace
 
 struct ServerUpload {
@@ -28,6 +32,7 @@ struct ServerUpload {
   const char* server;
   Held<ObjectStore>* store;
   Held<SegmentUpload>* upload;  // null while the server is only being checked
+  StoreLimit* limit;
   uint64_t expected_bytes;
   bool warned;  // of the trouble there is
 };
@@ -77,7 +82,7 @@ const char* WriteHint(const ServerUpload* state, const CoreError& error) {
 
 [[noreturn]] void ThrowWriteError(const ServerUpload* state, const CoreError& error) {
   CHECK_FOR_INTERRUPTS();
-  const char* progress = "The build had not begun";
+  const char* progress = "Nothing had been stored";
   if (state->upload != nullptr) {
     const uint64_t stored = (*state->upload)->BytesStored();
     progress = psprintf("%.1f of about %.1f MB had been stored", static_cast<double>(stored) / kMegabyte,
@@ -106,29 +111,51 @@ void WarnOfTrouble(ServerUpload* state, const Look& look) {
                                          state->server, OwnerName(state))
                                 : errmsg("server \"%s\" is not answering", state->server),
                     errdetail("%d attempts have failed in %ld s; last: %s.", look.failures, lasting_s, look.last),
-                    errhint("The build of index \"%s\" goes on trying %s.", RelationGetRelationName(state->index),
-                            patience)));
+                    errhint("Writing index \"%s\" is tried %s.", RelationGetRelationName(state->index), patience)));
   pfree(patience);
 }
 
-// Waits, interruptibly, until `step` (which sets its second argument) says it is done.
+void Fail(StoreLimit* limit, int sqlstate, const char* why) {
+  CHECK_FOR_INTERRUPTS();
+  limit->failed = true;
+  limit->sqlstate = sqlstate;
+  strlcpy(limit->why, why, sizeof limit->why);
+}
+
+// Waits, interruptibly, until `step` (which sets its second argument) says it is done. False if the limit ends it.
 template <typename Step>
-void StepUntilDone(ServerUpload* state, Step step) {
+bool StepUntilDone(ServerUpload* state, Step step) {
   const ObjectStore* store = state->store->object;
+  StoreLimit* limit = state->limit;
+  if (limit != nullptr && limit->failed) return false;
   for (bool done = false; !done;) {
     Look look{};
+    const Clock::time_point start = Clock::now();
     const CoreError error = RunCore([&] {
-      Status status = step(Clock::now() + kStep, &done);
+      Status status = step(start + kStep, &done);
       LookAt(store, &look);
       return status;
     });
-    if (error.sqlstate != 0) ThrowWriteError(state, error);
+    if (limit != nullptr) {
+      limit->time_left -= Clock::now() - start;
+      if (error.sqlstate != 0) {
+        Fail(limit, error.sqlstate, error.message);
+        return false;
+      }
+      if (!done && limit->time_left <= Clock::duration::zero()) {
+        Fail(limit, ERRCODE_IO_ERROR, look.failures > 0 ? look.last : "it takes too long");
+        return false;
+      }
+    } else if (error.sqlstate != 0) {
+      ThrowWriteError(state, error);
+    }
     CHECK_FOR_INTERRUPTS();
     if (look.awaits_credentials)
       RefreshCredentials(state->server, state->index->rd_rel->relowner, state->store->object);
-    WarnOfTrouble(state, look);
+    if (limit == nullptr) WarnOfTrouble(state, look);
     if (state->upload != nullptr) ReportBytesWritten((*state->upload)->BytesStored(), state->expected_bytes);
   }
+  return true;
 }
 
 // The read of an object that is not there.
@@ -148,54 +175,71 @@ Status StepProbe(Probe* probe, Clock::time_point deadline, bool* done) {
   return answered ? Status::Ok() : status;
 }
 
-ServerUpload* OpenServer(Relation index, const char* server, bool keys_worked) {
+bool RunOperation(void* argument, Operation* operation) {
+  auto* state = static_cast<ServerUpload*>(argument);
+  return StepUntilDone(state,
+                       [operation](Clock::time_point deadline, bool* done) { return operation->Step(deadline, done); });
+}
+
+ServerUpload* OpenServer(Relation index, const char* server, bool keys_worked, StoreLimit* limit) {
   auto* state = static_cast<ServerUpload*>(palloc0(sizeof(ServerUpload)));
+  const Oid owner = index->rd_rel->relowner;
   state->index = index;
   state->server = server;
-  state->store = OpenPatientStore(server, index->rd_rel->relowner, keys_worked);
+  state->limit = limit;
+  state->store = limit == nullptr ? OpenPatientStore(server, owner, keys_worked) : OpenStore(server, owner);
   return state;
 }
 
 }  // namespace
 
-void CheckServerAnswers(Relation index, const char* server) {
+bool CheckServerAnswers(Relation index, const char* server, StoreLimit* limit) {
   const Uuid incarnation = GetIncarnation();
-  ServerUpload* state = OpenServer(index, server, false);
+  ServerUpload* state = OpenServer(index, server, false, limit);
   ObjectStore* store = state->store->object;
   Held<Probe>* held = Hold<Probe>(CurrentMemoryContext, [] { return new Probe(); });
   Probe* probe = held->object;
   CallCore([&] { return store->GetRanges({{FormatIncarnation(incarnation) + "/check/none", 0, 1}}, 1, &probe->wave); });
-  StepUntilDone(state, [probe](Clock::time_point deadline, bool* done) { return StepProbe(probe, deadline, done); });
+  const bool answers =
+      StepUntilDone(state, [probe](Clock::time_point deadline, bool* done) { return StepProbe(probe, deadline, done); });
   Drop(held);
   Drop(state->store);
+  return answers;
 }
 
-ServerUpload* StartUpload(Relation index, const char* server, const SegmentName& name, uint64_t part_bytes,
-                          uint64_t expected_bytes) {
-  ServerUpload* state = OpenServer(index, server, true);
+ServerUpload* StartUpload(Relation index, const char* server, uint64_t part_bytes, uint64_t expected_bytes,
+                          StoreLimit* limit, SegmentName* name) {
+  ServerUpload* state = OpenServer(index, server, true, limit);
   state->expected_bytes = expected_bytes;
+  if (limit != nullptr)
+    limit->time_left += milliseconds(static_cast<int64_t>(1000 * static_cast<double>(expected_bytes) / kLeastBytesPerSecond));
+  // If the limit ends it, so do all steps to come.
+  Uuid incarnation;
+  if (ClaimIncarnation({server, state->store->object, RunOperation, state}, &incarnation)) NameSegment(incarnation, name);
   state->upload = Hold<SegmentUpload>(CurrentMemoryContext, [&] {
-    return new SegmentUpload(state->store->object, name, part_bytes);
+    return new SegmentUpload(state->store->object, *name, part_bytes);
   });
   return state;
 }
 
-void UploadOutput(ServerUpload* state, SegmentWriter* writer) {
+bool UploadOutput(ServerUpload* state, SegmentWriter* writer) {
   SegmentUpload* upload = state->upload->object;
   CallCore([&] {
     upload->Add(writer->TakeOutput());
     return Status::Ok();
   });
-  StepUntilDone(state, [upload](Clock::time_point deadline, bool* done) { return upload->Step(deadline, done); });
+  return StepUntilDone(state, [upload](Clock::time_point deadline, bool* done) { return upload->Step(deadline, done); });
 }
 
-void FinishUpload(ServerUpload* state, uint64_t bytes) {
+bool FinishUpload(ServerUpload* state, uint64_t bytes) {
   state->expected_bytes = bytes;
   SegmentUpload* upload = state->upload->object;
-  StepUntilDone(state, [upload](Clock::time_point deadline, bool* done) { return upload->Finish(deadline, done); });
-  ReportNotice(state->server, state->store->object);
+  const bool stored =
+      StepUntilDone(state, [upload](Clock::time_point deadline, bool* done) { return upload->Finish(deadline, done); });
+  if (stored) ReportNotice(state->server, state->store->object);
   Drop(state->upload);
   Drop(state->store);
+  return stored;
 }
 
 }  // namespace ivfremote

@@ -8,21 +8,34 @@
 
 namespace ivfremote {
 
-// Before work of hours: errors if the server does not answer (after ivfremote.write_timeout), has no such bucket, or does
-// not know the keys. Whether they may write is not known before they do.
-void CheckServerAnswers(Relation index, const char* server);
+// What VACUUM wants of a store. It neither waits for one that fails (ivfremote.write_timeout) nor fails with it.
+struct StoreLimit {
+  Clock::duration time_left;  // to wait for it
+  // It has failed, or time is up: what the warning says.
+  bool failed;
+  int sqlstate;
+  char why[1024];
+};
+
+// In the following `limit` is null for builds and maintenance by hand: their store may fail for ivfremote.write_timeout,
+// then that is an error. With a limit a failure is recorded there, and false returned.
+
+// Before work of hours: whether the server answers, has such a bucket, and knows the keys. Whether they may write is not
+// known before they do.
+bool CheckServerAnswers(Relation index, const char* server, StoreLimit* limit);
 
 struct ServerUpload;
 
-// Opens the server's store with the rights of the index's owner; CheckServerAnswers has been called. Held by the current memory context, whose end aborts what
-// is unfinished. `expected_bytes` is a guess.
-ServerUpload* StartUpload(Relation index, const char* server, const SegmentName& name, uint64_t part_bytes,
-                          uint64_t expected_bytes);
+// Opens the server's store with the rights of the index's owner; CheckServerAnswers has been called, or FindServer. Claims the
+// incarnation (fencing.h) and names the segment, of which `name` has the index. Held by the current memory context, whose end
+// aborts what is unfinished. `expected_bytes` is a guess.
+ServerUpload* StartUpload(Relation index, const char* server, uint64_t part_bytes, uint64_t expected_bytes,
+                          StoreLimit* limit, SegmentName* name);
 
 // Takes what `writer` has written, and waits until the store has room for more.
-void UploadOutput(ServerUpload* upload, SegmentWriter* writer);
+bool UploadOutput(ServerUpload* upload, SegmentWriter* writer);
 
 // Waits until all is stored for good: `bytes` in all.
-void FinishUpload(ServerUpload* upload, uint64_t bytes);
+bool FinishUpload(ServerUpload* upload, uint64_t bytes);
 
 }  // namespace ivfremote

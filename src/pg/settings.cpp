@@ -1,5 +1,6 @@
 #include "pg/settings.h"
 
+#include <algorithm>
 #include <climits>
 #include <cstddef>
 
@@ -164,8 +165,9 @@ void DefineIndexOptions() {
                      AccessExclusiveLock);
   add_int_reloption(option_kind, "bits", "Bits of a coded dimension; unset is automatic", 0, 1, 8, AccessExclusiveLock);
   add_bool_reloption(option_kind, "spill", "Stores each row in a second list too", false, AccessExclusiveLock);
-  add_int_reloption(option_kind, "flush_threshold", "Rows from which an index is trained; -1 is automatic", -1, -1,
-                    INT_MAX, scan_only);
+  add_int_reloption(option_kind, "flush_threshold",
+                    "Rows from which an index is trained, and VACUUM makes a segment of pending ones; -1 is automatic", -1,
+                    -1, INT_MAX, scan_only);
 }
 
 static void CheckOptionsTogether(const IndexOptions& options) {
@@ -208,6 +210,13 @@ const IndexOptions* GetIndexOptions(Relation index) {
   static const IndexOptions defaults{0, 0, 0, -1, -1, static_cast<int>(Quantization::kRabitq), 0, false, -1};
   if (index->rd_options == nullptr) return &defaults;
   return reinterpret_cast<const IndexOptions*>(index->rd_options);
+}
+
+double FlushThreshold(Relation index, double rows) {
+  constexpr double kMinFlushThreshold = 10000;
+  constexpr double kFlushedShare = 0.02;
+  const int option = GetIndexOptions(index)->flush_threshold;
+  return option >= 0 ? option : std::max(kMinFlushThreshold, kFlushedShare * rows);
 }
 
 }  // namespace ivfremote

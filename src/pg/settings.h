@@ -52,6 +52,9 @@ struct IndexOptions {
 // Never null: the defaults, if the index has no options.
 const IndexOptions* GetIndexOptions(Relation index);
 
+// How many pending rows are worth a segment, and how many rows a training: the index's option, or by the rows it has.
+double FlushThreshold(Relation index, double rows);
+
 bytea* ParseIndexOptions(Datum reloptions, bool validate);
 
 // From _PG_init.

@@ -225,4 +225,24 @@ void VisitLeaves(Relation index, uint64_t owner, const StreamRef& ref,
   pfree(page);
 }
 
+void DeleteStream(Relation index, uint64_t owner, const StreamRef& ref, DeletedPages* deleted) {
+  if (ref.root == kNoBlock) return;
+  if (ref.depth > 0) {
+    auto* page = static_cast<PageCopy*>(palloc(sizeof(PageCopy)));
+    CopyPage(index, ref.root, PageKind::kTree, owner, page);
+    if (page->special.position != ref.depth)
+      ThrowCorruptIndex(index, ref.root, "inner page of a stream is out of place");
+    for (uint32_t i = 0; i < page->special.used; ++i)
+      DeleteStream(index, owner, {EntriesOf(*page)[i].block, ref.depth - 1, ref.bytes}, deleted);
+    pfree(page);
+  }
+  const Buffer buffer = ReadBuffer(index, ref.root);
+  LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+  CheckLivePage(index, ref.root, BufferGetPage(buffer), ref.depth > 0 ? PageKind::kTree : PageKind::kStream, owner);
+  GenericXLogState* state = GenericXLogStart(index);
+  MarkDeleted(GenericXLogRegisterBuffer(state, buffer, 0), deleted);
+  GenericXLogFinish(state);
+  UnlockReleaseBuffer(buffer);
+}
+
 }  // namespace ivfremote

@@ -67,6 +67,9 @@ void CheckStreamFits(Relation index, const StreamRef& ref);
 // All bytes of a stream, in the current context.
 Bytes ReadWholeStream(Relation index, uint64_t owner, const StreamRef& ref);
 
+// Marks the pages of a byte stream as deleted. Nothing refers to it any more for readers yet to come.
+void DeleteStream(Relation index, uint64_t owner, const StreamRef& ref, DeletedPages* deleted);
+
 // Calls visit(argument, leaf's block, number) for each leaf, in order.
 void VisitLeaves(Relation index, uint64_t owner, const StreamRef& ref,
                  void (*visit)(void* argument, BlockNumber block), void* argument);

@@ -104,14 +104,16 @@ class IndexFile {
   Status ReadChain(uint64_t owner, const PendingLayout& layout, const PendingChain& chain,
                    std::vector<Pending>* rows) const {
     uint32_t block = chain.head;
-    for (uint32_t number = 0; block != kNoBlock; block = Special(block).next, ++number) {
+    for (uint32_t position = 0; block != kNoBlock; block = Special(block).next) {
       IVFREMOTE_RETURN_IF_ERROR(Check(block, PageKind::kPending, owner));
-      IVFREMOTE_RETURN_IF_ERROR(CheckPendingPage(layout, Special(block), number));
+      IVFREMOTE_RETURN_IF_ERROR(CheckPendingPage(layout, Special(block), &position));
       for (uint32_t i = 0; i < Special(block).used; ++i) {
         const std::byte* at = Payload(block).data() + layout.RowOffset(i);
         Pending pending{Load<PendingRow>(at), {}};
         const std::byte* code = at + sizeof(PendingRow);
-        if (layout.wide) {
+        if ((pending.row.flags & PendingRow::kDead) != 0) {
+          // Its stream may be gone.
+        } else if (layout.wide) {
           const auto ref = Load<StreamRef>(code);
           if (ref.bytes != layout.code_bytes || ref.depth > 4) return Status::Corrupt("a pending row has no code");
           IVFREMOTE_RETURN_IF_ERROR(ReadStream(owner, ref, &pending.code));

@@ -58,7 +58,7 @@ $node->start;
 
 my %said;
 my $crashes = 0;
-my (@never, @odd);
+my (@never, @odd, @objects);
 for my $i (1 .. $copies)
 {
 	my @statements = (
@@ -75,6 +75,8 @@ for my $i (1 .. $copies)
 	$said{$_}++ for $out =~ /said: (\w{4,5})/g, $err =~ /ERROR:  (\w+ \w+)/g;
 	# Core's own words for a block beyond the end are a missing file
 	push @odd, map { "$_ ($damage[$i - 1])" } grep { !/could not open file "base/ } $out =~ /said: ((?:XX000|58P01).*)/g;
+	# Postgres's own word for pages it can't make sense of
+	push @objects, map { "$_ ($damage[$i - 1])" } grep { !/invalid page in block|read only \d+ of/ } $out =~ /said: (XX001.*)/g;
 	push @never, "t$i ($damage[$i - 1])" if $out =~ /57014/ || $err =~ /statement timeout/;
 	if ($err =~ /server closed the connection|terminated by signal|connection to server/)
 	{
@@ -87,6 +89,7 @@ note(join ', ', map { "$_: $said{$_}" } sort keys %said);
 is($crashes, 0, 'no statement ended the server');
 is(join(', ', @never), '', 'no statement ran for ever');
 cmp_ok($said{XX002} || 0, '>', $copies / 3, 'most damage is found and called so');
+is(join("\n", @objects), '', 'none is called an object\'s');
 is(join("\n", @odd), '', 'none is called an internal error or a missing object');
 no_crash($node, 'no crash in the log');
 

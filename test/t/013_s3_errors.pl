@@ -89,7 +89,7 @@ my $refused_owner = qr/^42501 \| server "lake" refused access to index "items_id
 $node->safe_psql('postgres', $wrong);
 both_fail(qr/$refused/, 'a wrong secret');
 like(scalar ask($running, "SELECT attempt(\$\$$search\$\$)"), qr/SignatureDoesNotMatch/, 'a wrong secret: what the store says');
-like(scalar ask($running, 'SELECT attempt($$REINDEX INDEX items_idx$$)'), qr/^42501 \| could not write index "items_idx" to server "lake" \| The build had not begun; last: .*HTTP 403 SignatureDoesNotMatch\. \| Use ALTER USER MAPPING FOR PUBLIC SERVER lake OPTIONS \(SET \.\.\.\), then run the statement again\.$/, 'a wrong secret: a build');
+like(scalar ask($running, 'SELECT attempt($$REINDEX INDEX items_idx$$)'), qr/^42501 \| could not write index "items_idx" to server "lake" \| Nothing had been stored; last: .*HTTP 403 SignatureDoesNotMatch\. \| Use ALTER USER MAPPING FOR PUBLIC SERVER lake OPTIONS \(SET \.\.\.\), then run the statement again\.$/, 'a wrong secret: a build');
 $node->safe_psql('postgres', $right);
 same_answer('another session repairs the user mapping');
 like(scalar ask($running, "$wrong; SELECT attempt(\$\$$search\$\$); $right; $search"), qr/^42501.*\n\Q$answer\E$/, 'the session repairs it itself');
@@ -160,7 +160,7 @@ is(scalar ask($running, "SET ivfremote.enable_scan = off; $search; RESET ivfremo
 is("$said$err", 4000, 'the server is gone: INSERT, UPDATE, DELETE, COMMIT, VACUUM go on');
 note(sprintf 'writes and VACUUM took %.0f ms', $seconds * 1000);
 cmp_ok($seconds, '<', 5, 'the server is gone: writes do not wait');
-like(scalar ask($running, q{SET ivfremote.write_timeout = '1ms'; SELECT attempt($$REINDEX INDEX items_idx$$); RESET ivfremote.write_timeout}), qr/^58030 \| could not write index "items_idx" to server "lake" \| The build had not begun; last: .*3 attempts\)\. \| Check the server with SELECT \* FROM ivfremote_check_server\('lake'\), then run the statement again\.$/, 'the server is gone: a build');
+like(scalar ask($running, q{SET ivfremote.write_timeout = '1ms'; SELECT attempt($$REINDEX INDEX items_idx$$); RESET ivfremote.write_timeout}), qr/^58030 \| could not write index "items_idx" to server "lake" \| Nothing had been stored; last: .*3 attempts\)\. \| Check the server with SELECT \* FROM ivfremote_check_server\('lake'\), then run the statement again\.$/, 'the server is gone: a build');
 $store->start_gateway;
 same_answer('the server is back');
 

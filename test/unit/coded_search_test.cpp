@@ -368,6 +368,42 @@ TEST_F(CodedSearch, PendingRowWithoutACentroid) {
   EXPECT_EQ(Drain(&search).size(), 2u);
 }
 
+// Of an index trained since: they have exact distances, and no list.
+TEST_F(CodedSearch, PendingFloatsComeInTheirPlace) {
+  for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+    ASSERT_NO_FATAL_FAILURE(Build(metric, 4, 50, 4, 75));
+    ASSERT_NO_FATAL_FAILURE(Write());
+    const Lists lists = {0, 1, 3};
+    Search search(Options(5), query_.data());
+    Probe(&search, lists);
+    search.AddSegment(segment_, BlocksOf(lists));
+    ASSERT_OK(RunWave(&search));
+    std::vector<std::byte> unaligned(format_.dimensions * sizeof(float) + 1);
+    for (uint32_t i = 0; i < 100; ++i) {
+      pending_.push_back({NextTid(), 3, Near(centres_[i % 4])});
+      std::memcpy(unaligned.data() + 1, pending_.back().values.data(), unaligned.size() - 1);
+      search.AddPendingFloats(pending_.back().tid, unaligned.data() + 1);
+    }
+    search.ScorePending();
+    EXPECT_EQ(search.statistics().pending_rows_scored, 100u);
+    EXPECT_EQ(search.statistics().rows_scored, 325u);
+    const std::vector<Candidate> candidates = Drain(&search);
+    ASSERT_NO_FATAL_FAILURE(ExpectComplete(candidates, lists));
+    std::map<Tid, double> exact;
+    for (const Row& row : pending_) exact[row.tid] = Exact(row);
+    for (const Candidate& candidate : candidates) {
+      if (candidate.segment == 0) continue;
+      EXPECT_EQ(candidate.distance, exact.at(candidate.tid()));
+    }
+    for (size_t k : {1, 10, 200}) {
+      size_t looked_at = 0;
+      const Neighbours best = Rerank(candidates, k, &looked_at);
+      const Neighbours expected = BruteForce(lists);
+      EXPECT_TRUE(std::equal(best.begin(), best.end(), expected.begin(), expected.begin() + static_cast<ptrdiff_t>(k)));
+    }
+  }
+}
+
 TEST_F(CodedSearch, UnorderedRowsOfANullQuery) {
   ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 4, 20, 2, 5));
   Search search(Options(1.9), query_.data());

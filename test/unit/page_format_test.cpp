@@ -71,7 +71,7 @@ TEST(CheckPage, UnexpectedPagesFail) {
       {"kind", [](PageSpecial* s) { s->kind = 2; }, StatusCode::kCorrupt, "kind 2, not 3"},
       {"no kind", [](PageSpecial* s) { s->kind = 0; }, StatusCode::kCorrupt, "kind 0, not 3"},
       {"owner", [](PageSpecial* s) { s->owner = 18; }, StatusCode::kCorrupt, "belongs to 18, not to 17"},
-      {"deleted", [](PageSpecial* s) { s->flags = PageSpecial::kDeleted; }, StatusCode::kCorrupt, "deleted"},
+      {"deleted", [](PageSpecial* s) { s->flags = PageSpecial::kDeleted, s->retire_xid = 7; }, StatusCode::kOk, ""},
       {"used", [](PageSpecial* s) { s->used = kPayloadBytes + 1; }, StatusCode::kCorrupt, "more content than fits"},
       {"all used", [](PageSpecial* s) { s->used = kPayloadBytes; }, StatusCode::kOk, ""},
       {"unknown flags", [](PageSpecial* s) { s->flags = 0xfffe; }, StatusCode::kOk, ""},
@@ -182,6 +182,10 @@ TEST(MetaPage, FieldsAreWhereTheFormatPutsThem) {
   EXPECT_EQ(offsetof(MetaPage, recall_curve), 240u);
   EXPECT_EQ(offsetof(MetaPage, write_features), 256u);
   EXPECT_EQ(offsetof(MetaPage, recall_curve_id), 264u);
+  EXPECT_EQ(offsetof(MetaPage, swept), 344u);
+  EXPECT_EQ(offsetof(SweepState, next_id), 8u);
+  EXPECT_EQ(offsetof(SweepState, oldest_xid), 16u);
+  EXPECT_EQ(offsetof(SweepState, waiting_pages), 24u);
   EXPECT_EQ(offsetof(MetaPage, segments), 376u);
   EXPECT_EQ(sizeof(MetaPage), 376u + 40 * 192);
   EXPECT_EQ(Text(BytesOf(MetaPage{})).substr(0, 4), "IFRM");
@@ -228,6 +232,20 @@ TEST(MetaPage, UntrainedIndexOfCodes) {
   EXPECT_TRUE(Fails(DecodeMetaPage(BytesOf(meta), &decoded), StatusCode::kCorrupt, {"pending generation"}));
 }
 
+TEST(MetaPage, LivePagesAreOfTheOwnersItNames) {
+  MetaPage meta = ExampleMeta();
+  meta.recall_curve_id = 0;
+  std::set<uint64_t> owners = {meta.current.id, meta.sealed.id, meta.routing_id};
+  for (uint32_t i = 0; i < meta.segment_count; ++i) owners.insert(meta.segments[i].id);
+  EXPECT_EQ(owners.size(), 3u + meta.segment_count);
+  for (uint64_t id = 0; id < meta.next_id + 10; ++id) EXPECT_EQ(IsLive(meta, id), owners.count(id) == 1) << id;
+  // An entry beyond the last segment names nothing.
+  meta.segments[meta.segment_count].id = meta.next_id - 1;
+  EXPECT_FALSE(IsLive(meta, meta.next_id - 1));
+  meta.recall_curve_id = meta.next_id - 1;
+  EXPECT_TRUE(IsLive(meta, meta.next_id - 1));
+}
+
 // Who only reads need not know them.
 TEST(MetaPage, WriteFeaturesAreForWriters) {
   MetaPage meta = ExampleMeta();
@@ -256,7 +274,10 @@ TEST(MetaPage, ImpossibleFields) {
   } cases[] = {
       {"magic", [](MetaPage* m) { m->magic = 0; }},
       {"version", [](MetaPage* m) { m->version = MetaPage::kVersion + 1; }, StatusCode::kUnsupported},
-      {"required feature", [](MetaPage* m) { m->required_features = 4; }, StatusCode::kUnsupported},
+      {"required feature", [](MetaPage* m) { m->required_features = 0x80000000; }, StatusCode::kUnsupported},
+      {"pending chains with gaps", [](MetaPage* m) { m->required_features = MetaPage::kPendingGaps; }, StatusCode::kOk},
+      {"that and another", [](MetaPage* m) { m->required_features = MetaPage::kPendingGaps | 0x40000000; },
+       StatusCode::kUnsupported},
       {"ignorable feature", [](MetaPage* m) { m->ignorable_features = 4; }, StatusCode::kOk},
       {"too many dimensions", [](MetaPage* m) { m->dimensions = kMaxDimensions + 1; }},
       {"trained without dimensions", [](MetaPage* m) { m->dimensions = 0; }},
@@ -745,20 +766,34 @@ TEST(PendingLayout, OfEveryWidth) {
     ASSERT_EQ(layout.wide, dimensions > 2028) << dimensions;
     PageSpecial special = SpecialFor(PageKind::kPending);
     special.used = layout.rows_per_page;
-    ASSERT_OK(CheckPendingPage(layout, special, 0));
+    uint32_t position = 0;
+    ASSERT_OK(CheckPendingPage(layout, special, &position));
     ++special.used;
-    ASSERT_TRUE(Fails(CheckPendingPage(layout, special, 0), StatusCode::kCorrupt));
+    position = 0;
+    ASSERT_TRUE(Fails(CheckPendingPage(layout, special, &position), StatusCode::kCorrupt));
   }
 }
 
 // Else a chain that bites its tail would be read for ever.
-TEST(PendingLayout, PagesKnowTheirPlaceInTheChain) {
+TEST(PendingLayout, PositionsGrowAlongAChain) {
   const PendingLayout layout = PendingLayoutFor({CodeKind::kFloat32, 32, 3});
   PageSpecial special = SpecialFor(PageKind::kPending);
   special.position = 7;
-  EXPECT_OK(CheckPendingPage(layout, special, 7));
-  for (uint32_t number : {0u, 6u, 8u})
-    EXPECT_TRUE(Fails(CheckPendingPage(layout, special, number), StatusCode::kCorrupt, {"out of place"})) << number;
+  for (uint32_t least : {0u, 6u, 7u}) {
+    uint32_t position = least;
+    EXPECT_OK(CheckPendingPage(layout, special, &position)) << least;
+    EXPECT_EQ(position, 8u);
+    EXPECT_TRUE(Fails(CheckPendingPage(layout, special, &position), StatusCode::kCorrupt, {"out of place"}))
+        << "the same page again";
+  }
+  for (uint32_t least : {8u, UINT32_MAX}) {
+    uint32_t position = least;
+    EXPECT_TRUE(Fails(CheckPendingPage(layout, special, &position), StatusCode::kCorrupt, {"out of place"})) << least;
+  }
+  // Nothing could follow.
+  special.position = UINT32_MAX;
+  uint32_t position = 0;
+  EXPECT_TRUE(Fails(CheckPendingPage(layout, special, &position), StatusCode::kCorrupt, {"out of place"}));
 }
 
 TEST(PendingLayout, OfCodes) {

@@ -1,0 +1,35 @@
+// The live rows of a generation, chain by chain, from copies of its pages.
+#pragma once
+
+#include "pg/page.h"
+
+namespace ivfremote {
+
+struct PendingReader {
+  Relation index;
+  PendingGeneration generation;
+  PendingLayout layout;
+  std::byte* wide;  // [layout.code_bytes]; null if rows are in place
+  PageCopy page;
+
+  uint32_t next_group;
+  BlockNumber block;        // of the page; kNoBlock: none yet
+  BlockNumber next_block;   // of the chain being read
+  uint32_t position;  // the least the next page may have
+  uint32_t row;             // next one of the page
+};
+
+// Allocated in the current context.
+PendingReader* StartPendingReader(Relation index, const MetaPage& meta, const PendingGeneration& generation);
+
+// The next live row; false at the end. Looks for interrupts, and delays VACUUM, between pages.
+bool NextPendingRow(PendingReader* reader, PendingRow* row);
+
+// The code (or floats) of the row given last, layout.code_bytes, until the next call of either; not aligned.
+const std::byte* PendingRowCode(PendingReader* reader);
+
+void EndPendingReader(PendingReader* reader);
+
+uint64_t CountLivePendingRows(Relation index, const MetaPage& meta, const PendingGeneration& generation);
+
+}  // namespace ivfremote

@@ -1,0 +1,222 @@
+# Compaction: the rows of several segments become one, exact before, meanwhile and afterwards; what stops it leaves the index
+# as it was; VACUUM does what is due.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use IvfTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep);
+
+my $node = new_node('compaction');
+need_faults($node);
+my $directory = add_store($node, 'store');
+$node->safe_psql('postgres', q{
+CREATE FUNCTION add(source text, first int, last int, dims int) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  EXECUTE format('INSERT INTO %I SELECT i, point(i, %s) FROM generate_series(%s, %s) i', source, dims, first, last);
+END $$});
+
+sub sql { return $node->safe_psql('postgres', shift) }
+
+# Segments, with their rows.
+sub segments
+{
+	my ($table) = @_;
+	return sql(qq{SELECT coalesce(string_agg(rows::text, ' ' ORDER BY rows DESC), '') FROM ivfremote_segments('${table}_v_idx')});
+}
+
+sub ids
+{
+	my ($table) = @_;
+	return sql(qq{SELECT string_agg(segment_id::text, ' ' ORDER BY segment_id) FROM ivfremote_segments('${table}_v_idx')});
+}
+
+sub wait_for_pause
+{
+	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted})
+	  or die 'never paused';
+}
+
+# Every kind of index
+
+my %operators = (real_l2_ops => '<->', real_ip_ops => '<#>', real_cosine_ops => '<=>');
+my %kinds = (
+	embedded => ['real_l2_ops', 'bits = 1', 24],
+	stored => ['real_l2_ops', q{bits = 4, server = 'store'}, 12],
+	products => ['real_ip_ops', q{bits = 2, server = 'store'}, 12],
+	angles => ['real_cosine_ops', q{bits = 8, server = 'store'}, 12],
+	floats => ['real_l2_ops', q{quantization = none, server = 'store'}, 12],
+	spilled => ['real_l2_ops', q{bits = 4, spill = true, server = 'store'}, 12],
+	wide => ['real_ip_ops', 'quantization = none', 2100]);
+for my $table (sort keys %kinds)
+{
+	my ($opclass, $options, $dims) = @{ $kinds{$table} };
+	my $op = $operators{$opclass};
+	my $tenth = $table eq 'wide' ? 10 : 60;
+	sql(qq{CREATE TABLE $table (id int, v real[]); SELECT add('$table', 1, 6 * $tenth, $dims);
+CREATE INDEX ON $table USING ivfremote (v $opclass) WITH (flush_threshold = 1, lists = 5, $options)});
+	for my $round (6 .. 8)
+	{
+		sql(qq{SELECT add('$table', $round * $tenth + 1, ($round + 1) * $tenth, $dims)});
+		sql(qq{SELECT ivfremote_flush('${table}_v_idx')});
+	}
+	sql(qq{DELETE FROM $table WHERE id % 3 = 0});
+	# Dead in all segments; and TIDs that come again, in a segment of their own.
+	sql(qq{SET ivfremote.test_point = ''; VACUUM $table});
+	sql(qq{SELECT add('$table', 9 * $tenth + 1, 10 * $tenth, $dims)});
+	kept_ok($node, $table, $op, $dims, "$table: before");
+	sql(qq{CALL ivfremote_compact('${table}_v_idx')});
+	is(segments($table), 7 * $tenth, "$table: one segment with the rows alive");
+	kept_ok($node, $table, $op, $dims, "$table: afterwards");
+	my $ids = ids($table);
+	sql(qq{CALL ivfremote_compact('${table}_v_idx')});
+	is(ids($table), $ids, "$table: nothing more to do");
+	sql(qq{DELETE FROM $table; VACUUM $table; CALL ivfremote_compact('${table}_v_idx')});
+	is(segments($table), '', "$table: no rows, no segment");
+	kept_ok($node, $table, $op, $dims, "$table: empty");
+	sql(qq{DROP TABLE $table});
+}
+
+# An index with three segments and dead rows, in which one of them needs its tid map: rows of it are dead in it, and their TIDs
+# alive in another.
+
+sub make_items
+{
+	my ($options) = @_;
+	sql(qq{
+DROP TABLE IF EXISTS items;
+CREATE TABLE items (id int, v real[]);
+SELECT add('items', 1, 400, 12);
+CREATE INDEX ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = 5, bits = 4, $options);
+SELECT add('items', 401, 500, 12);
+SELECT ivfremote_flush('items_v_idx');
+DELETE FROM items WHERE id % 4 = 0});
+	sql(q{VACUUM items});
+	sql(q{SELECT add('items', 501, 700, 12); SELECT ivfremote_flush('items_v_idx')});
+	return;
+}
+
+# Rows come and go while it works, and it holds no snapshot
+
+for my $options ('spill = false', q{server = 'store'})
+{
+	for my $point (qw(compact.pages compact.uploaded compact.published))
+	{
+		make_items($options);
+		my $name = $options . " paused at $point";
+		my $before = segments('items');
+		my $holder = start_session($node);
+		ask($holder, 'SELECT pg_advisory_lock(1)');
+		my $compact = start_session($node, name => 'compacting');
+		say_to($compact, "SET ivfremote.test_point = '$point=pause'; CALL ivfremote_compact('items_v_idx')");
+		wait_for_pause();
+		sql('CREATE TABLE other AS SELECT generate_series(1, 1000); DELETE FROM other');
+		sql('VACUUM other');
+		is(sql(q{SELECT pg_relation_size('other')}), '0', "$name: holds back no VACUUM of other tables");
+		sql('DROP TABLE other');
+		kept_ok($node, 'items', '<->', 12, "$name: as it was");
+		is(segments('items'), $point eq 'compact.published' ? '575' : $before, "$name: segments");
+		sql(q{SELECT add('items', 701, 730, 12); DELETE FROM items WHERE id % 5 = 1; UPDATE items SET id = id WHERE id % 5 = 2});
+		kept_ok($node, 'items', '<->', 12, "$name: after changes");
+		ask($holder, 'SELECT pg_advisory_unlock(1)');
+		my ($out, $err) = ask($compact, 'SELECT 1');
+		is($err, '', "$name: no error");
+		quit($_) for $holder, $compact;
+		kept_ok($node, 'items', '<->', 12, "$name: afterwards");
+		sql(q{VACUUM items});
+		kept_ok($node, 'items', '<->', 12, "$name: after VACUUM");
+		like(segments('items'), qr/^575( |$)/, "$name: one segment, and what came after");
+		sql(q{CALL ivfremote_compact('items_v_idx')});
+		is(segments('items'), sql('SELECT count(*) FROM items'), "$name: again");
+	}
+}
+
+# What stops it leaves the index as it was
+
+for my $options ('spill = false', q{server = 'store'})
+{
+	make_items($options);
+	my $ids = ids('items');
+	my @stops = map { "SET ivfremote.test_point = 'compact.$_=error'" } qw(pages uploaded);
+	push @stops, map { "SET ivfremote.test_fault = '$_'" } qw(get_fail get_fail_one get_missing get_denied get_flip_byte put_fail put_no_space)
+	  if $options =~ /store/;
+	for my $stop (@stops)
+	{
+		my ($code, $out, $err) = $node->psql('postgres', "SET ivfremote.write_timeout = '1s'; $stop; CALL ivfremote_compact('items_v_idx')");
+		isnt($code, 0, "$options $stop: fails");
+		is(ids('items'), $ids, "$options $stop: the same segments");
+		kept_ok($node, 'items', '<->', 12, "$options $stop: the same rows");
+	}
+	my ($code, $out, $err) = $node->psql('postgres', "SET ivfremote.test_point = 'compact.published=error'; CALL ivfremote_compact('items_v_idx')");
+	like($err, qr/test point compact.published/, "$options: an error after it is done");
+	is(segments('items'), '575', "$options: is too late");
+	kept_ok($node, 'items', '<->', 12, "$options: and changes nothing");
+}
+
+# Errors of the store as searches have them
+
+make_items(q{server = 'store'});
+my %errors = (
+	get_fail => qr/58030.*could not read index "items_v_idx" from server "store".*requests failed; last: .*ivfremote_check_server/s,
+	get_missing => qr/58P01.*object of index "items_v_idx" is missing in server "store".*REINDEX INDEX CONCURRENTLY public\.items_v_idx/s,
+	get_denied => qr/42501.*server "store" refused access.*ALTER USER MAPPING/s,
+	get_flip_byte => qr/XX001.*read wrong bytes from server "store".*checksum mismatch in object .* bytes.*REINDEX/s);
+for my $fault (sort keys %errors)
+{
+	my ($code, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSET ivfremote.test_fault = '$fault'; CALL ivfremote_compact('items_v_idx')");
+	like($err, $errors{$fault}, $fault);
+}
+
+# Not in a transaction block, and not by everybody
+
+for my $statement (q{BEGIN; CALL ivfremote_compact('items_v_idx')}, q{DO $$ BEGIN PERFORM 1; EXECUTE 'CALL ivfremote_compact(''items_v_idx'')'; EXCEPTION WHEN division_by_zero THEN END $$})
+{
+	my ($code, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$statement");
+	like($err, qr/25001.*ivfremote_compact\(\) cannot run inside a transaction block/s, 'in a transaction block');
+}
+sql(q{CREATE ROLE somebody LOGIN});
+my ($code, $out, $err) = $node->psql('postgres', q{CALL ivfremote_compact('items_v_idx')}, extra_params => [ '-U', 'somebody' ]);
+like($err, qr/must be owner of table items/, 'by somebody');
+
+# VACUUM compacts what is due
+
+make_items(q{server = 'store'});
+my $ids = ids('items');
+sql('VACUUM items');
+is(ids('items'), $ids, 'VACUUM leaves three segments of three sizes');
+for my $round (1 .. 12)
+{
+	my $first = 1000 + 20 * $round;
+	sql("SELECT add('items', $first, $first + 19, 12)");
+	sql('VACUUM items');
+}
+cmp_ok(scalar(split / /, ids('items')), '<=', 7, 'VACUUM merges small segments');
+kept_ok($node, 'items', '<->', 12, 'VACUUM');
+sql('DELETE FROM items WHERE id < 460');
+sql('VACUUM items');
+unlike(segments('items'), qr/400|375/, 'VACUUM rewrites what is mostly dead');
+kept_ok($node, 'items', '<->', 12, 'VACUUM of dead rows');
+
+# A store that fails: one warning, and VACUUM succeeds
+
+make_items(q{server = 'store'});
+sql('DELETE FROM items WHERE id < 390');
+$ids = ids('items');
+for my $fault (qw(get_fail get_missing get_denied get_flip_byte))
+{
+	($code, $out, $err) = $node->psql('postgres', "SET ivfremote.test_fault = '$fault'; VACUUM items");
+	is($code, 0, "VACUUM with $fault");
+	is(scalar(() = $err =~ /WARNING/g), 1, "$fault: one warning");
+	like($err, qr/could not compact index "items_v_idx".*DETAIL:.*HINT:/s, "$fault: says what");
+	is(ids('items'), $ids, "$fault: the same segments");
+}
+kept_ok($node, 'items', '<->', 12, 'after failures');
+sql('VACUUM items');
+isnt(ids('items'), $ids, 'VACUUM with a store that answers');
+kept_ok($node, 'items', '<->', 12, 'and the same rows');
+
+no_crash($node);
+$node->stop;
+done_testing();
