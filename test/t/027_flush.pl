@@ -247,6 +247,66 @@ sql("VACUUM remote; INSERT INTO remote SELECT i, point(i, $dims) FROM generate_s
 is(vacuum("SET ivfremote.test_fault = 'put_fail'"), '', 'VACUUM makes no request for few rows');
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Rows kept as they are: docs/format.md "Rows of the sample"
+
+# The sample of the index's newest segment, as text of vectors by TID
+sub sample_of
+{
+	my ($index) = @_;
+	my $key = sql("SELECT object_key FROM ivfremote_segments('$index') ORDER BY segment_id DESC LIMIT 1");
+	my $bytes = slurp_file("$directory/$key");
+	my $trailer = substr($bytes, -128);
+	my $section = substr($bytes, unpack('Q<', substr($trailer, 32 + 16, 8)), unpack('Q<', substr($trailer, 64 + 16, 8)));
+	return {} if $section eq '';
+	my ($magic, $rows, $dimensions) = unpack('a4 x12 V V', $section);
+	die 'no sample' if $magic ne 'RSMP';
+	my %sample;
+	for my $i (0 .. $rows - 1)
+	{
+		my ($block, $offset) = unpack('V v', substr($section, 64 + 4 * $rows * $dimensions + 6 * $i, 6));
+		$sample{"($block,$offset)"} = '{' . join(',', unpack("f<$dimensions", substr($section, 64 + 4 * $dimensions * $i, 4 * $dimensions))) . '}';
+	}
+	return \%sample;
+}
+# How many rows of the sample the table has, with the same vector
+sub kept_of
+{
+	my ($table, $sample) = @_;
+	my $values = join(',', map { "('$_'::tid, '$sample->{$_}'::real[])" } keys %$sample) || "('(0,0)'::tid, '{}'::real[])";
+	return sql("SELECT count(*) FROM $table t JOIN (VALUES $values) s (tid, v) ON t.ctid = s.tid AND (SELECT max(abs(x - y)) FROM unnest(t.v, s.v) u (x, y)) < 1e-5");
+}
+for my $quantization ('rabitq', 'none')
+{
+	my $table = "sampled_$quantization";
+	sql("CREATE TABLE $table (id int, v real[]);
+		CREATE INDEX ${table}_idx ON $table USING ivfremote (v) WITH (flush_threshold = 1000, lists = 4, quantization = $quantization, server = 'store');
+		INSERT INTO $table SELECT i, point(i, $dims) FROM generate_series(1, 40) i;
+		ALTER INDEX ${table}_idx SET (flush_threshold = 0); SELECT ivfremote_flush('${table}_idx'); ALTER INDEX ${table}_idx SET (flush_threshold = 1000)");
+	my $sample = sample_of("${table}_idx");
+	is(scalar(keys %$sample) . ' ' . kept_of($table, $sample), '40 40', "$quantization: all of few rows, from their training");
+	# Rows die, and others take their places, before the flush
+	sql("INSERT INTO $table SELECT i, point(i, $dims) FROM generate_series(101, 200) i");
+	sql("DELETE FROM $table WHERE id BETWEEN 121 AND 160; VACUUM $table; INSERT INTO $table SELECT i, point(i, $dims) FROM generate_series(201, 230) i; DELETE FROM $table WHERE id > 225");
+	my $reused = sql("SELECT count(*) FROM $table WHERE id > 200 AND ctid < (SELECT ctid FROM $table WHERE id = 200)");
+	cmp_ok($reused, '>', 10, "$quantization: TIDs are used again");
+	sql("VACUUM $table");
+	is(sql("SELECT ivfremote_flush('${table}_idx')"), 85, "$quantization: flushed");
+	$sample = sample_of("${table}_idx");
+	is(scalar(keys %$sample) . ' ' . kept_of($table, $sample), '85 85', "$quantization: its sample has the live rows, as they are");
+	kept_ok($node, $table, '<->', $dims, "$quantization: after it");
+}
+# About 400 of many, whatever they were when the first came
+sql("INSERT INTO sampled_rabitq SELECT i, point(i, $dims) FROM generate_series(1000, 6999) i; SELECT ivfremote_flush('sampled_rabitq_idx')");
+my $sample = sample_of('sampled_rabitq_idx');
+my $sampled = keys %$sample;
+note("$sampled rows sampled of 6000");
+ok($sampled >= 400 && $sampled <= 1000, 'a part of many');
+is(kept_of('sampled_rabitq', $sample), $sampled, 'which are rows');
+is(sql("SELECT count(*) FROM ivfremote_verify('sampled_rabitq_idx', true)"), 0, 'verified');
+sql("INSERT INTO sampled_rabitq SELECT i, point(i, $dims) FROM generate_series(7000, 7100) i");
+is(sql("SELECT count(*) FROM ivfremote_verify('sampled_rabitq_idx', true)"), 0, 'verified with rows pending');
+
+# ---------------------------------------------------------------------------------------------------------------------
 # An index that was created empty is as good as one built now
 
 add_items($node, 'clusters', 4000, 24, 60);
