@@ -221,3 +221,31 @@ CREATE FUNCTION ivfremote_check_server(server name, OUT "check" text, OUT ok boo
 COMMENT ON FUNCTION ivfremote_check_server(name) IS
     'checks everything an index needs of a server, with the user mapping of the caller: one row a check; writes, reads and deletes a few objects of its own; owner of the server';
 REVOKE EXECUTE ON FUNCTION ivfremote_check_server(name) FROM PUBLIC;
+
+CREATE FUNCTION ivfremote_gc(
+    server name, dry_run bool DEFAULT true, retention interval DEFAULT NULL,
+    OUT object_key text, OUT bytes int8, OUT state text, OUT since timestamptz)
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ivfremote_gc(name, bool, interval) IS
+    'finds objects of this cluster in the server''s place that no index of any database refers to, and deletes those that earlier calls found to be garbage at least the retention ago (null: the server''s option): one row for each, waiting, deleted, would delete (dry_run), unknown (left alone), upload aborted or would abort upload; owner of the server';
+REVOKE EXECUTE ON FUNCTION ivfremote_gc(name, bool, interval) FROM PUBLIC;
+
+CREATE FUNCTION ivfremote_adopt(server name, incarnation text) RETURNS text
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ivfremote_adopt(name, text) IS
+    'makes the objects that another, dead cluster wrote under this incarnation this cluster''s to collect; returns what its OWNER object said; owner of the server';
+REVOKE EXECUTE ON FUNCTION ivfremote_adopt(name, text) FROM PUBLIC;
+
+CREATE FUNCTION ivfremote_servers(
+    OUT server text, OUT incarnation text, OUT indexes int, OUT segments int8, OUT adopted text[],
+    OUT unadopted_predecessors text[])
+    RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE;
+COMMENT ON FUNCTION ivfremote_servers() IS 'the rows of ivfremote_stat_servers';
+REVOKE EXECUTE ON FUNCTION ivfremote_servers() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ivfremote_servers() TO pg_monitor;
+
+CREATE VIEW ivfremote_stat_servers AS SELECT * FROM ivfremote_servers();
+COMMENT ON VIEW ivfremote_stat_servers IS
+    'one row for each server: the incarnation under which this cluster writes, what this database''s indexes have there, incarnations this cluster has adopted, and those it has not, of objects that the indexes refer to: nobody collects their garbage (ivfremote_adopt)';
+REVOKE ALL ON ivfremote_stat_servers FROM PUBLIC;
+GRANT SELECT ON ivfremote_stat_servers TO pg_monitor;

@@ -20,6 +20,9 @@ constexpr std::pair<std::string_view, Fault> kNames[] = {
     {"put_stall", Fault::kPutStall},
     {"put_fail", Fault::kPutFail},
     {"put_no_space", Fault::kPutNoSpace},
+    {"tagged_fail", Fault::kTaggedFail},
+    {"tagged_lost", Fault::kTaggedLost},
+    {"delete_fail", Fault::kDeleteFail},
 };
 
 // Does nothing until the deadline; a signal ends it early, as it does a wait for the network.
@@ -114,6 +117,25 @@ class FaultUpload : public Upload {
   Fault fault_;
 };
 
+// Ends as `status` says once the operation has succeeded.
+class OtherEnd : public Operation {
+ public:
+  OtherEnd(std::unique_ptr<Operation> operation, Status status)
+      : operation_(std::move(operation)), status_(std::move(status)) {}
+
+  Status Step(Clock::time_point deadline, bool* done) override {
+    bool ended = false;
+    IVFREMOTE_RETURN_IF_ERROR(operation_->Step(deadline, &ended));
+    if (!ended) return Status::Ok();
+    *done = status_.ok();
+    return status_;
+  }
+
+ private:
+  std::unique_ptr<Operation> operation_;
+  Status status_;
+};
+
 class FaultStore : public ObjectStore {
  public:
   FaultStore(std::unique_ptr<ObjectStore> store, Fault fault) : store_(std::move(store)), fault_(fault) {}
@@ -134,7 +156,23 @@ class FaultStore : public ObjectStore {
     return Status::Ok();
   }
 
+  Status ReadTagged(std::string key, size_t limit, TaggedObject* object,
+                    std::unique_ptr<Operation>* operation) override {
+    if (fault_ == Fault::kTaggedFail) return Fail(operation);
+    return store_->ReadTagged(std::move(key), limit, object, operation);
+  }
+
+  Status WriteTagged(std::string key, std::string text, std::string tag,
+                     std::unique_ptr<Operation>* operation) override {
+    if (fault_ == Fault::kTaggedFail) return Fail(operation);
+    IVFREMOTE_RETURN_IF_ERROR(store_->WriteTagged(std::move(key), std::move(text), std::move(tag), operation));
+    if (fault_ == Fault::kTaggedLost)
+      *operation = std::make_unique<OtherEnd>(std::move(*operation), Status::Precondition("HTTP 412 PreconditionFailed (injected)"));
+    return Status::Ok();
+  }
+
   Status Delete(std::vector<std::string> keys, std::unique_ptr<Operation>* operation) override {
+    if (fault_ == Fault::kDeleteFail) return Fail(operation);
     return store_->Delete(std::move(keys), operation);
   }
 
@@ -163,6 +201,11 @@ class FaultStore : public ObjectStore {
   std::string TakeNotice() override { return store_->TakeNotice(); }
 
  private:
+  static Status Fail(std::unique_ptr<Operation>* operation) {
+    *operation = std::make_unique<FinishedOperation>(Status::Unavailable("HTTP 500 InternalError (injected)"));
+    return Status::Ok();
+  }
+
   std::unique_ptr<ObjectStore> store_;
   Fault fault_;
 };

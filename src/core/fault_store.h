@@ -21,6 +21,9 @@ enum class Fault {
   kPutStall,      // "put_stall": appended bytes never move
   kPutFail,       // "put_fail": unavailable after the first bytes
   kPutNoSpace,    // "put_no_space"
+  kTaggedFail,    // "tagged_fail": tagged reads and writes are unavailable
+  kTaggedLost,    // "tagged_lost": a tagged write succeeds, and then says the object was another
+  kDeleteFail,    // "delete_fail"
 };
 
 // Nothing for an unknown name; "" is kNone.

@@ -1,6 +1,8 @@
 #include "core/file_store.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@
 #include <filesystem>
 
 #include "core/range_text.h"
+#include "core/sigv4.h"
 
 namespace ivfremote {
 namespace {
@@ -146,6 +149,15 @@ class FileWave : public RangeWave {
   uint64_t open_size_ = 0;
 };
 
+Status WriteAll(int fd, Bytes bytes, std::string_view key) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(fd, bytes.data(), std::min(kChunk, bytes.size()));
+    if (put < 0 && errno != EINTR) return ErrnoStatus(errno, "write", key);
+    if (put > 0) bytes = bytes.subspan(static_cast<size_t>(put));
+  }
+  return Status::Ok();
+}
+
 Status SyncDirectory(const std::string& path, std::string_view key) {
   const FileDescriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory || ::fsync(directory.get()) != 0) return ErrnoStatus(errno, "sync the directory of", key);
@@ -176,12 +188,8 @@ class FileUpload : public Upload {
   }
 
   Status Append(Bytes bytes) override {
-    while (!bytes.empty()) {
-      const ssize_t put = ::write(file_.get(), bytes.data(), std::min(kChunk, bytes.size()));
-      if (put < 0 && errno != EINTR) return ErrnoStatus(errno, "write", key_);
-      if (put > 0) bytes = bytes.subspan(static_cast<size_t>(put));
-      unsynced_ += static_cast<size_t>(std::max<ssize_t>(put, 0));
-    }
+    IVFREMOTE_RETURN_IF_ERROR(WriteAll(file_.get(), bytes, key_));
+    unsynced_ += bytes.size();
     // Bit by bit, so that Finish does not wait for a gigabyte to reach the disk.
     if (unsynced_ >= kSyncBytes) {
       if (::fdatasync(file_.get()) != 0) return ErrnoStatus(errno, "sync", key_);
@@ -232,7 +240,95 @@ class FileUpload : public Upload {
   uint64_t stored_ = 0;
 };
 
+// Tags are of the content.
+Status ReadWhole(const std::string& path, const std::string& key, size_t limit, TaggedObject* object) {
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return ErrnoStatus(errno, "open", key);
+  std::string text;
+  for (ssize_t got = 1; got > 0;) {
+    const size_t filled = text.size();
+    text.resize(filled + kChunk);
+    do got = ::read(file.get(), text.data() + filled, kChunk);
+    while (got < 0 && errno == EINTR);
+    if (got < 0) return ErrnoStatus(errno, "read", key);
+    text.resize(filled + static_cast<size_t>(got));
+    if (text.size() > limit) return Status::Corrupt(LongObjectText(key, limit));
+  }
+  object->tag = Sha256Hex(std::as_bytes(std::span(text)));
+  object->text = std::move(text);
+  return Status::Ok();
+}
+
+// Compares and renames while it holds a lock file beside the object, which stays.
+class FileReplacement : public Operation {
+ public:
+  FileReplacement(std::string path, std::string key, std::string text, std::string tag)
+      : path_(std::move(path)), key_(std::move(key)), text_(std::move(text)), tag_(std::move(tag)) {}
+
+  Status Step(Clock::time_point deadline, bool* done) override {
+    bool locked = false;
+    IVFREMOTE_RETURN_IF_ERROR(Lock(deadline, &locked));
+    if (!locked) return Status::Ok();
+    TaggedObject now;
+    const Status read = ReadWhole(path_, key_, SIZE_MAX - kChunk, &now);
+    if (!read.ok() && read.code() != StatusCode::kNotFound) return read;
+    if (now.tag != tag_) return Status::Precondition(ChangedObjectText(key_));
+    const std::string temporary = Beside(".tmp");
+    const FileDescriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    if (!file) return ErrnoStatus(errno, "create", key_);
+    IVFREMOTE_RETURN_IF_ERROR(WriteAll(file.get(), std::as_bytes(std::span(text_)), key_));
+    if (::fsync(file.get()) != 0) return ErrnoStatus(errno, "sync", key_);
+    if (::rename(temporary.c_str(), path_.c_str()) != 0) return ErrnoStatus(errno, "name", key_);
+    IVFREMOTE_RETURN_IF_ERROR(SyncDirectory(Directory(), key_));
+    *done = true;
+    return Status::Ok();
+  }
+
+ private:
+  std::string Directory() const { return fs::path(path_).parent_path(); }
+  std::string Beside(const char* suffix) const {
+    return Directory() + "/." + fs::path(path_).filename().string() + suffix;
+  }
+
+  Status Lock(Clock::time_point deadline, bool* locked) {
+    constexpr int kPauseMs = 10;
+    if (!lock_) {
+      IVFREMOTE_RETURN_IF_ERROR(CreateDirectories(Directory(), key_));
+      lock_ = FileDescriptor(::open(Beside(".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+      if (!lock_) return ErrnoStatus(errno, "lock", key_);
+    }
+    while (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK && errno != EINTR) return ErrnoStatus(errno, "lock", key_);
+      if (Clock::now() >= deadline) return Status::Ok();
+      ::poll(nullptr, 0, kPauseMs);
+    }
+    *locked = true;
+    return Status::Ok();
+  }
+
+  std::string path_;
+  std::string key_;
+  std::string text_;
+  std::string tag_;
+  FileDescriptor lock_;
+};
+
 }  // namespace
+
+Status FileStore::ReadTagged(std::string key, size_t limit, TaggedObject* object,
+                             std::unique_ptr<Operation>* operation) {
+  Status status = CheckKey(key);
+  if (status.ok()) status = ReadWhole(root_ + "/" + key, key, limit, object);
+  *operation = std::make_unique<FinishedOperation>(std::move(status));
+  return Status::Ok();
+}
+
+Status FileStore::WriteTagged(std::string key, std::string text, std::string tag,
+                              std::unique_ptr<Operation>* operation) {
+  IVFREMOTE_RETURN_IF_ERROR(CheckKey(key));
+  *operation = std::make_unique<FileReplacement>(root_ + "/" + key, key, std::move(text), std::move(tag));
+  return Status::Ok();
+}
 
 Status FileStore::GetRanges(std::vector<RangeRequest> requests, size_t, std::unique_ptr<RangeWave>* wave) {
   *wave = std::make_unique<FileWave>(root_, std::move(requests));

@@ -17,6 +17,10 @@ class FileStore : public ObjectStore {
   Status GetRanges(std::vector<RangeRequest> requests, size_t max_concurrent,
                    std::unique_ptr<RangeWave>* wave) override;
   Status Create(std::string_view key, std::unique_ptr<Upload>* upload) override;
+  Status ReadTagged(std::string key, size_t limit, TaggedObject* object,
+                    std::unique_ptr<Operation>* operation) override;
+  Status WriteTagged(std::string key, std::string text, std::string tag,
+                     std::unique_ptr<Operation>* operation) override;
   Status Delete(std::vector<std::string> keys, std::unique_ptr<Operation>* operation) override;
   Status List(std::string prefix, std::string start_after, size_t limit, std::vector<ObjectInfo>* objects,
               std::unique_ptr<Operation>* operation) override;

@@ -10,7 +10,6 @@
 namespace ivfremote {
 namespace {
 
-constexpr size_t kMaxText = 4 << 20;
 constexpr size_t kMaxHeaders = 100;
 
 class SignalsBlocked {
@@ -95,7 +94,8 @@ size_t HttpExchange::OnBody(char* data, size_t size, size_t count, void* self) {
   }
   try {
     std::string& text = exchange->response_.text;
-    text.append(data, std::min(n, kMaxText - std::min(kMaxText, text.size())));
+    const size_t limit = exchange->request_.text_limit;
+    text.append(data, std::min(n, limit - std::min(limit, text.size())));
   } catch (...) {
     return 0;
   }

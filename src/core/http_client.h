@@ -30,12 +30,13 @@ struct HttpRequest {
   std::vector<std::string> headers;  // "Name: value"
   Bytes body;                        // must outlive the exchange
   bool fresh_connection = false;
+  size_t text_limit = 4 << 20;  // of an answer's body; what is longer is cut
 };
 
 struct HttpResponse {
   long status = 0;                             // 0: there was no answer; `error` says why
   std::map<std::string, std::string> headers;  // names in lower case
-  std::string text;                            // the body, unless it went into the buffer; cut at 4 MiB
+  std::string text;                            // the body, unless it went into the buffer
   std::string error;
   bool certificate_error = false;
   bool resent = false;  // curl has sent the body twice: a kept-alive connection was closed without an answer

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/range_text.h"
+#include "core/sigv4.h"
 
 namespace ivfremote {
 namespace {
@@ -83,6 +84,34 @@ Status MemoryStore::GetRanges(std::vector<RangeRequest> requests, size_t, std::u
 Status MemoryStore::Create(std::string_view key, std::unique_ptr<Upload>* upload) {
   if (objects_.contains(key)) return Status::AlreadyExists(ExistingObjectText(key));
   *upload = std::make_unique<MemoryUpload>(&objects_, std::string(key));
+  return Status::Ok();
+}
+
+Status MemoryStore::ReadTagged(std::string key, size_t limit, TaggedObject* object,
+                               std::unique_ptr<Operation>* operation) {
+  const auto found = objects_.find(key);
+  Status status;
+  if (found == objects_.end()) {
+    status = Status::NotFound(MissingObjectText(key));
+  } else if (found->second.size() > limit) {
+    status = Status::Corrupt(LongObjectText(key, limit));
+  } else {
+    object->text.assign(reinterpret_cast<const char*>(found->second.data()), found->second.size());
+    object->tag = Sha256Hex(found->second);
+  }
+  *operation = std::make_unique<FinishedOperation>(std::move(status));
+  return Status::Ok();
+}
+
+Status MemoryStore::WriteTagged(std::string key, std::string text, std::string tag,
+                                std::unique_ptr<Operation>* operation) {
+  const auto found = objects_.find(key);
+  const std::string now = found == objects_.end() ? std::string() : Sha256Hex(found->second);
+  if (now == tag) {
+    const Bytes bytes = std::as_bytes(std::span(text));
+    objects_[key] = {bytes.begin(), bytes.end()};
+  }
+  *operation = std::make_unique<FinishedOperation>(now == tag ? Status::Ok() : Status::Precondition(ChangedObjectText(key)));
   return Status::Ok();
 }
 

@@ -138,4 +138,8 @@ std::optional<ObjectKey> ParseObjectKey(std::string_view text) {
   return key;
 }
 
+std::string FormatOwnerKey(const Uuid& incarnation) { return FormatIncarnation(incarnation) + "/OWNER"; }
+
+std::string FormatGarbageKey(const Uuid& incarnation) { return FormatIncarnation(incarnation) + "/GARBAGE"; }
+
 }  // namespace ivfremote

@@ -2,6 +2,8 @@
 //
 //   <incarnation>/<index uuid>/<mint xid>-<random>.seg        part 0 of a segment
 //   <incarnation>/<index uuid>/<mint xid>-<random>.seg.<n>    part n >= 1
+//   <incarnation>/OWNER                                       whose it is (owner.h)
+//   <incarnation>/GARBAGE                                     what waits to be deleted (garbage.h)
 //
 // relative to the server's url. All fields are lower-case hexadecimal of fixed width; the index uuid has its usual dashes.
 #pragma once
@@ -25,6 +27,7 @@ struct SegmentName {
   uint64_t random;
 
   friend bool operator==(const SegmentName&, const SegmentName&) = default;
+  friend auto operator<=>(const SegmentName&, const SegmentName&) = default;
 };
 
 struct ObjectKey {
@@ -42,5 +45,8 @@ std::string FormatObjectKey(const ObjectKey& key);
 
 // Nothing for any string FormatObjectKey cannot return.
 std::optional<ObjectKey> ParseObjectKey(std::string_view text);
+
+std::string FormatOwnerKey(const Uuid& incarnation);
+std::string FormatGarbageKey(const Uuid& incarnation);
 
 }  // namespace ivfremote

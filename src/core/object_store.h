@@ -100,6 +100,12 @@ struct ObjectInfo {
   uint64_t size = 0;
 };
 
+// A small object as a whole. The tag names these bytes: it changes with them.
+struct TaggedObject {
+  std::string text;
+  std::string tag;
+};
+
 // One line of server_check.h's report.
 struct CheckResult {
   std::string check;
@@ -134,6 +140,15 @@ class ObjectStore {
 
   // Starts writing a new object; never overwrites one.
   virtual Status Create(std::string_view key, std::unique_ptr<Upload>* upload) = 0;
+
+  // Reads an object of at most `limit` bytes; `object` must outlive the operation.
+  virtual Status ReadTagged(std::string key, size_t limit, TaggedObject* object,
+                            std::unique_ptr<Operation>* operation) = 0;
+
+  // Replaces an object whose tag is still `tag`, or creates one where there is none (empty tag), durably and at once.
+  // Else kPrecondition; it may be one's own write that was found, when its answer was lost (tagged_text.h looks).
+  virtual Status WriteTagged(std::string key, std::string text, std::string tag,
+                             std::unique_ptr<Operation>* operation) = 0;
 
   // Deletes objects. One that does not exist is no error.
   virtual Status Delete(std::vector<std::string> keys, std::unique_ptr<Operation>* operation) = 0;

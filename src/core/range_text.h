@@ -21,6 +21,14 @@ inline std::string ExistingObjectText(std::string_view key) {
   return "object \"" + std::string(key) + "\" already exists";
 }
 
+inline std::string ChangedObjectText(std::string_view key) {
+  return "object \"" + std::string(key) + "\" is not what it was";
+}
+
+inline std::string LongObjectText(std::string_view key, uint64_t limit) {
+  return "object \"" + std::string(key) + "\" has more than the " + std::to_string(limit) + " bytes it should have";
+}
+
 inline std::string ShortObjectText(const RangeRequest& request, uint64_t size) {
   return RangeText(request.key, request.offset, request.length) + " lie beyond its end: it has " +
          std::to_string(size) + " bytes";

@@ -117,7 +117,8 @@ void S3Call::Send() {
   signable.headers = request_.headers;
   const bool conditional = request_.conditional && connection.conditional_writes;
   sent_conditional_ = conditional;
-  if (conditional) signable.headers.emplace_back("if-none-match", "*");
+  if (conditional && request_.tag.empty()) signable.headers.emplace_back("if-none-match", "*");
+  if (conditional && !request_.tag.empty()) signable.headers.emplace_back("if-match", request_.tag);
   // The hash lets the store check the body; TLS does that too.
   signable.payload_sha256 = request_.body.empty()             ? kEmptySha256
                             : connection.scheme == "https" ? kUnsignedPayload
@@ -139,6 +140,7 @@ void S3Call::Send() {
   if (http.method == "POST") http.headers.push_back("Content-Type:");
   http.body = request_.body;
   http.fresh_connection = tries_ > 0;
+  if (request_.text_limit > 0) http.text_limit = request_.text_limit;
   ++tries_;
   exchange_ = connection.client.Start(std::move(http), request_.buffer);
   if (tries_ == 1) started_ = exchange_->response().started;
@@ -164,7 +166,8 @@ void S3Call::Judge() {
                                " of " + std::to_string(request_.buffer.size()) + " bytes");
     }
     // A 200 may carry an error: completing an upload answers before it has finished.
-    const std::string code = request_.buffer.empty() ? ErrorCode(response) : std::string();
+    const bool may_be_error = request_.buffer.empty() && request_.text_limit == 0;
+    const std::string code = may_be_error ? ErrorCode(response) : std::string();
     if (!code.empty()) return TryAgainOrEnd(StatusCode::kUnavailable, "HTTP 200 with error " + code);
     connection_->Succeeded();
     return End(Status::Ok());

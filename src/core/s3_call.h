@@ -44,6 +44,8 @@ class S3Store::Connection {
   std::string base_path;  // "/" or "/bucket/"
   // Once the store has answered 501 to a conditional write.
   bool conditional_writes = true;
+  // Once the store has compared a tag only without its quotation marks, as older radosgw does.
+  bool bare_tags = false;
   std::string notice;
   StoreTrouble trouble;
   bool awaits_credentials = false;
@@ -58,7 +60,9 @@ struct S3Request {
   std::vector<std::pair<std::string, std::string>> headers;
   Bytes body;                // must outlive the call
   MutableBytes buffer;       // for the body of the answer; it must be filled exactly
-  bool conditional = false;  // adds If-None-Match: *
+  bool conditional = false;  // adds If-None-Match: *, or If-Match if there is a tag
+  std::string tag;
+  size_t text_limit = 0;     // of the answer; 0: enough for what stores say
 };
 
 class S3Call {

@@ -186,6 +186,71 @@ Status S3Store::Create(std::string_view key, std::unique_ptr<Upload>* upload) {
   return Status::Ok();
 }
 
+Status S3Store::ReadTagged(std::string key, size_t limit, TaggedObject* object,
+                           std::unique_ptr<Operation>* operation) {
+  auto sent = std::make_shared<bool>(false);
+  auto next = [sent, key, limit, connection = connection_.get()](S3Request* request) {
+    if (std::exchange(*sent, true)) return false;
+    request->method = "GET";
+    request->path = connection->PathOf(key);
+    request->text_limit = limit + 1;
+    return true;
+  };
+  auto take = [key, limit, object](const S3Call& call) {
+    IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key), call.status()));
+    if (call.response().text.size() > limit) return Status::Corrupt(LongObjectText(key, limit));
+    const auto tag = call.response().headers.find("etag");
+    if (tag == call.response().headers.end() || tag->second.empty())
+      return Status::Unsupported(ObjectText(key) + ": the store gives it no ETag");
+    *object = {call.response().text, tag->second};
+    return Status::Ok();
+  };
+  *operation = std::make_unique<S3Sequence>(connection_, std::move(next), std::move(take));
+  return Status::Ok();
+}
+
+Status S3Store::WriteTagged(std::string key, std::string text, std::string tag,
+                            std::unique_ptr<Operation>* operation) {
+  // Sent as the store gave it, and if that doesn't match, once more without quotation marks.
+  struct State {
+    std::string text;
+    std::vector<std::string> tags;
+    size_t next = 0;
+  };
+  auto state = std::make_shared<State>();
+  state->text = std::move(text);
+  const bool quoted = tag.size() > 2 && tag.front() == '"' && tag.back() == '"';
+  const std::string bare = quoted ? tag.substr(1, tag.size() - 2) : tag;
+  if (!quoted || !connection_->bare_tags) state->tags.push_back(tag);
+  if (quoted) state->tags.push_back(bare);
+  auto next = [state, key, connection = connection_.get()](S3Request* request) {
+    if (state->next == state->tags.size()) return false;
+    request->method = "PUT";
+    request->path = connection->PathOf(key);
+    request->body = std::as_bytes(std::span(state->text));
+    request->conditional = true;
+    request->tag = state->tags[state->next++];
+    return true;
+  };
+  auto take = [state, key, quoted, bare, connection = connection_.get()](const S3Call& call) {
+    const bool is_bare = quoted && state->tags[state->next - 1] == bare;
+    if (call.status().ok()) {
+      connection->bare_tags |= is_bare;
+      state->next = state->tags.size();
+      return Status::Ok();
+    }
+    const bool mismatch = call.response().status == 412;
+    if (mismatch && state->next < state->tags.size()) return Status::Ok();
+    // 404 is said of an object that is gone; what a strict store says of a bare tag, is said after its 412.
+    const bool after_mismatch = is_bare && state->tags.size() > 1 && call.response().status / 100 == 4;
+    if (mismatch || after_mismatch || call.status().code() == StatusCode::kNotFound)
+      return Status::Precondition(ChangedObjectText(key));
+    return About(ObjectText(key), call.status());
+  };
+  *operation = std::make_unique<S3Sequence>(connection_, std::move(next), std::move(take));
+  return Status::Ok();
+}
+
 Status S3Store::Delete(std::vector<std::string> keys, std::unique_ptr<Operation>* operation) {
   struct State {
     std::vector<std::string> keys;

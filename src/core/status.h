@@ -12,6 +12,7 @@ enum class StatusCode {
   kTimeout,        // a deadline passed
   kNotFound,       // the object does not exist
   kAlreadyExists,  // a create-only write found the name taken
+  kPrecondition,   // a conditional write found the object to be another than the caller thinks
   kDenied,         // the store refused these credentials
   kNoSpace,        // the store or the disk is full
   kCorrupt,        // bytes from outside are not what they should be
@@ -34,6 +35,7 @@ class [[nodiscard]] Status {
   static Status Timeout(std::string m) { return {StatusCode::kTimeout, std::move(m)}; }
   static Status NotFound(std::string m) { return {StatusCode::kNotFound, std::move(m)}; }
   static Status AlreadyExists(std::string m) { return {StatusCode::kAlreadyExists, std::move(m)}; }
+  static Status Precondition(std::string m) { return {StatusCode::kPrecondition, std::move(m)}; }
   static Status Denied(std::string m) { return {StatusCode::kDenied, std::move(m)}; }
   static Status NoSpace(std::string m) { return {StatusCode::kNoSpace, std::move(m)}; }
   static Status Corrupt(std::string m) { return {StatusCode::kCorrupt, std::move(m)}; }

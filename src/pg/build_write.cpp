@@ -1,7 +1,6 @@
 // The writing phase of a build: sorted rows -> the segment's bytes -> objects of a server, or pages.
 #include "core/segment_writer.h"
 #include "pg/build.h"
-#include "pg/incarnation.h"
 #include "pg/server_upload.h"
 #include "pg/stream.h"
 
@@ -47,12 +46,8 @@ void StartServerUpload(Writing* state) {
   if (settings.test_part_bytes > 0)
     segment->part_bytes = static_cast<uint64_t>(settings.test_part_bytes) & ~(kBlockAlignment - 1);
 #endif
-  segment->name.incarnation = GetIncarnation();
-  segment->name.mint_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
-  if (!pg_strong_random(&segment->name.random, sizeof segment->name.random))
-    ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
-  state->upload = StartUpload(state->build->index, state->build->server, segment->name, segment->part_bytes,
-                              state->expected_bytes, state->build->limit);
+  state->upload = StartUpload(state->build->index, state->build->server, segment->part_bytes, state->expected_bytes,
+                              state->build->limit, &segment->name);
 }
 
 Writing* StartWriting(Build* build) {

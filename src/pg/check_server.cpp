@@ -7,22 +7,8 @@
 #include "pg/server.h"
 #include "pg/wall.h"
 
-extern "C" {
-#include "catalog/pg_foreign_server.h"
-#include "utils/acl.h"
-}
-
 namespace ivfremote {
 namespace {
-
-void CheckServerOwner(Oid server, const char* name) {
-#if PG_VERSION_NUM >= 160000
-  const bool owner = object_ownercheck(ForeignServerRelationId, server, GetUserId());
-#else
-  const bool owner = pg_foreign_server_ownercheck(server, GetUserId());
-#endif
-  if (!owner) aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_FOREIGN_SERVER, name);
-}
 
 // Below the cluster's own incarnation, where nothing else is.
 char* CheckKeyBase() {
@@ -50,7 +36,7 @@ PG_FUNCTION_INFO_V1(ivfremote_check_server);
 Datum ivfremote_check_server(PG_FUNCTION_ARGS) {
   constexpr int kColumns = 4;
   const char* name = NameStr(*PG_GETARG_NAME(0));
-  CheckServerOwner(LookUpServer(name), name);
+  CheckServerOwner(name);
   InitMaterializedSRF(fcinfo, 0);
   auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
   Held<ObjectStore>* store = OpenStore(name, GetUserId());

@@ -76,3 +76,10 @@
 #else
 #define IVFREMOTE_IS_AUTOVACUUM() IsAutoVacuumWorkerProcess()
 #endif
+
+// A database that a failed DROP has left behind.
+#ifdef DATCONNLIMIT_INVALID_DB
+#define IVFREMOTE_INVALID_DATABASE DATCONNLIMIT_INVALID_DB
+#else
+#define IVFREMOTE_INVALID_DATABASE -2
+#endif

@@ -15,12 +15,13 @@ extern "C" {
 #include "access/xlog.h"
 #include "common/file_perm.h"
 #include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/wait_event.h"
 }
 
 namespace ivfremote {
 namespace {
 
-constexpr char kDirectory[] = "ivfremote";
 constexpr char kFile[] = "ivfremote/pgsql_tmp_incarnation";
 constexpr char kTemporary[] = "ivfremote/pgsql_tmp_incarnation.new";
 constexpr size_t kMaxText = 4096;
@@ -28,6 +29,15 @@ constexpr size_t kMaxText = 4096;
 [[noreturn]] void ThrowFileError(const char* doing, const char* path) {
   ereport(ERROR, (errcode_for_file_access(), errmsg("could not %s file \"%s\": %m", doing, path)));
   pg_unreachable();
+}
+
+void WriteAndClose(int fd, const char* path, const char* text) {
+  errno = 0;
+  if (write(fd, text, std::strlen(text)) != static_cast<ssize_t>(std::strlen(text))) {
+    if (errno == 0) errno = ENOSPC;
+    ThrowFileError("write", path);
+  }
+  CloseTransientFile(fd);
 }
 
 // What the incarnation is valid with, and the file's own inode: a copied file does not count.
@@ -79,14 +89,60 @@ Uuid MintIncarnation() {
   const int fd = OpenTransientFile(kTemporary, O_WRONLY | O_CREAT | O_TRUNC);
   struct stat info;
   if (fd < 0 || fstat(fd, &info) != 0) ThrowFileError("create", kTemporary);
-  const char* text = Contents(id, info.st_ino);
-  errno = 0;
-  if (write(fd, text, std::strlen(text)) != static_cast<ssize_t>(std::strlen(text))) {
-    if (errno == 0) errno = ENOSPC;
-    ThrowFileError("write", kTemporary);
-  }
-  CloseTransientFile(fd);
+  WriteAndClose(fd, kTemporary, Contents(id, info.st_ino));
   durable_rename(kTemporary, kFile, ERROR);
+  return incarnation;
+}
+
+}  // namespace
+
+void MakeLocalDirectory() {
+  if (MakePGDirectory(kLocalDirectory) != 0 && errno != EEXIST) ThrowFileError("create", kLocalDirectory);
+}
+
+int LockLocalFile(const char* path) {
+  constexpr long kPauseMs = 20;
+  const int fd = OpenTransientFile(path, O_RDWR | O_CREAT);
+  if (fd < 0) ThrowFileError("open", path);
+  while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) ThrowFileError("lock", path);
+    WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kPauseMs, PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+  }
+  return fd;
+}
+
+void WriteLocalFile(const char* path, const char* temporary, const char* text) {
+  const int fd = OpenTransientFile(temporary, O_WRONLY | O_CREAT | O_TRUNC);
+  if (fd < 0) ThrowFileError("create", temporary);
+  WriteAndClose(fd, temporary, text);
+  durable_rename(temporary, path, ERROR);
+}
+
+char* ReadLocalFile(const char* path) {
+  const int fd = OpenTransientFile(path, O_RDONLY);
+  if (fd < 0) {
+    if (errno == ENOENT) return nullptr;
+    ThrowFileError("open", path);
+  }
+  auto* text = static_cast<char*>(palloc0(kMaxText + 1));
+  if (read(fd, text, kMaxText) < 0) ThrowFileError("read", path);
+  CloseTransientFile(fd);
+  return text;
+}
+
+namespace {
+
+// `old`: the one that must not stay; null: any may.
+Uuid ReadOrMintIncarnation(const Uuid* old) {
+  Uuid incarnation;
+  MakeLocalDirectory();
+  // One backend mints; the others wait for it here and read what it wrote.
+  const int lock = OpenTransientFile(kLocalDirectory, O_RDONLY);
+  if (lock < 0 || flock(lock, LOCK_EX) != 0) ThrowFileError("lock", kLocalDirectory);
+  if (!ReadIncarnation(&incarnation) || (old != nullptr && incarnation == *old)) incarnation = MintIncarnation();
+  CloseTransientFile(lock);
   return incarnation;
 }
 
@@ -97,13 +153,11 @@ Uuid GetIncarnation() {
   if (RecoveryInProgress())
     ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION), errmsg("cannot write objects during recovery")));
   if (ReadIncarnation(&incarnation)) return incarnation;
-  if (MakePGDirectory(kDirectory) != 0 && errno != EEXIST) ThrowFileError("create", kDirectory);
-  // One backend mints; the others wait for it here and read what it wrote.
-  const int lock = OpenTransientFile(kDirectory, O_RDONLY);
-  if (lock < 0 || flock(lock, LOCK_EX) != 0) ThrowFileError("lock", kDirectory);
-  if (!ReadIncarnation(&incarnation)) incarnation = MintIncarnation();
-  CloseTransientFile(lock);
-  return incarnation;
+  return ReadOrMintIncarnation(nullptr);
 }
+
+bool FindIncarnation(Uuid* incarnation) { return !RecoveryInProgress() && ReadIncarnation(incarnation); }
+
+Uuid ReplaceIncarnation(const Uuid& old) { return ReadOrMintIncarnation(&old); }
 
 }  // namespace ivfremote

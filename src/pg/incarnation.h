@@ -10,4 +10,23 @@ namespace ivfremote {
 // backup leaves out the file by its name, or a restored or promoted one). Not in recovery.
 Uuid GetIncarnation();
 
+// The same without making one: false if there is none, and in recovery.
+bool FindIncarnation(Uuid* incarnation);
+
+// Mints another one in place of `old`, under which another cluster writes too; unless that has been done meanwhile.
+// Returns the one to use.
+Uuid ReplaceIncarnation(const Uuid& old);
+
+// The files beside it: names that base backups skip.
+inline constexpr char kLocalDirectory[] = "ivfremote";
+// Makes that directory if there is none.
+void MakeLocalDirectory();
+// Waits, interruptibly, for the exclusive lock on a file in it, made if there is none. CloseTransientFile ends it, as
+// does the end of the transaction.
+int LockLocalFile(const char* path);
+// Writes a small file durably, whole or not at all. `temporary` is in the same directory.
+void WriteLocalFile(const char* path, const char* temporary, const char* text);
+// A small file's text in the current context, or null if there is none.
+char* ReadLocalFile(const char* path);
+
 }  // namespace ivfremote

@@ -6,6 +6,7 @@
 #include "core/fault_store.h"
 #include "core/file_store.h"
 #include "core/s3_store.h"
+#include "core/sigv4.h"
 #include "pg/compat.h"
 #include "pg/server_options.h"
 #include "pg/settings.h"
@@ -235,6 +236,29 @@ const char* ServerProblem(const char* name, Oid role, int* sqlstate) {
   }
   return nullptr;
 }
+
+Oid CheckServerOwner(const char* name) {
+  const ForeignServer* server = GetOurServer(name);
+#if PG_VERSION_NUM >= 160000
+  const bool owner = object_ownercheck(ForeignServerRelationId, server->serverid, GetUserId());
+#else
+  const bool owner = pg_foreign_server_ownercheck(server->serverid, GetUserId());
+#endif
+  if (!owner) aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_FOREIGN_SERVER, name);
+  return server->owner;
+}
+
+void NamePlace(const char* server_name, char place[kPlaceDigits + 1]) {
+  const ForeignServer* server = GetOurServer(server_name);
+  const ServerOptions options = ParseServerOptions(server->options, server->owner);
+  CallCore([&] {
+    const std::string text = std::string(options.url) + "\n" + (options.endpoint == nullptr ? "" : options.endpoint);
+    strlcpy(place, Sha256Hex(std::as_bytes(std::span(text))).c_str(), kPlaceDigits + 1);
+    return Status::Ok();
+  });
+}
+
+int64 ServerRetention(const char* name) { return RetentionUs(GetOurServer(name)->options); }
 
 void CheckServerUsage(Oid server) {
 #if PG_VERSION_NUM >= 160000

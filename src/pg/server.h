@@ -15,6 +15,17 @@ const char* ServerNameOf(Relation index, const MetaPage& meta);
 // The OID of one of our servers; an error if there is none of that name, or it belongs to another wrapper.
 Oid LookUpServer(const char* name);
 
+// The role that owns the server, with whose rights its place is administered; an error unless the current user is, or is a
+// member of it.
+Oid CheckServerOwner(const char* name);
+
+// Names the place a server's url points to, for local files. Two spellings of one place have two names.
+inline constexpr size_t kPlaceDigits = 16;
+void NamePlace(const char* server_name, char place[kPlaceDigits + 1]);
+
+// How long garbage is kept in the server's place, in microseconds.
+int64 ServerRetention(const char* name);
+
 // Errors unless the current user has USAGE on the server.
 void CheckServerUsage(Oid server);
 

@@ -13,6 +13,8 @@ extern "C" {
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
 #include "utils/varlena.h"
 }
 
@@ -21,7 +23,7 @@ namespace {
 
 // What a server can be told. Secrets belong to user mappings: server options are readable by everyone.
 constexpr const char* kServerOptions[] = {"url", "region", "endpoint", "addressing", "ca_file", "request_latency",
-                                          "bandwidth"};
+                                          "bandwidth", "retention"};
 constexpr const char* kUserMappingOptions[] = {"access_key_id", "secret_access_key", "session_token"};
 
 template <size_t N>
@@ -166,6 +168,7 @@ ServerOptions ParseServerOptions(List* options, Oid owner) {
   CheckNumber("request_latency", FindOption(options, "request_latency"), "It is a number of milliseconds.");
   CheckNumber("bandwidth", FindOption(options, "bandwidth"),
               "It is a number of megabytes (10^6 bytes) a second, of one request.");
+  RetentionUs(options);
   if (HasScheme(parsed.url, kFileScheme)) {
     parsed.kind = StoreKind::kFile;
     parsed.directory = DirectoryOfUrl(parsed.url, owner);
@@ -205,6 +208,23 @@ uint64_t GapBytes(List* options) {
   const double bytes_per_ms = (bandwidth == nullptr ? kBandwidth : strtod(bandwidth, nullptr)) * 1000;
   return static_cast<uint64_t>(
       std::clamp(RequestLatencyMs(options) * kShareOfLatency * bytes_per_ms, kMinBytes, kMaxBytes));
+}
+
+int64 IntervalUs(const Interval* interval) {
+  const double days = interval->month * 30.0 + interval->day;
+  const double us = days * static_cast<double>(USECS_PER_DAY) + static_cast<double>(interval->time);
+  constexpr double kForever = 1e18;  // 30,000 years, and a sum with any time of ours fits
+  return static_cast<int64>(std::clamp(us, -kForever, kForever));
+}
+
+int64 RetentionUs(List* options) {
+  const char* text = FindOption(options, "retention");
+  if (text == nullptr) return 7 * USECS_PER_DAY;
+  const Datum interval =
+      DirectFunctionCall3(interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+  const int64 us = IntervalUs(DatumGetIntervalP(interval));
+  if (us < 0) ThrowInvalidValue("retention", text, "It is an interval of at least 0.");
+  return us;
 }
 
 UserMappingOptions ParseUserMappingOptions(List* options) {

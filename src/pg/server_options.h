@@ -4,6 +4,7 @@
 #include "pg/postgres_c.h"
 
 extern "C" {
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 }
 
@@ -33,6 +34,11 @@ double RequestLatencyMs(List* options);
 
 // The most bytes between two blocks that are read in one request, from the latency and the bandwidth.
 uint64_t GapBytes(List* options);
+
+// How long garbage is kept, in microseconds: option retention, else 7 days.
+int64 RetentionUs(List* options);
+// The length of an interval, months as 30 days; negative if it is.
+int64 IntervalUs(const Interval* interval);
 
 struct UserMappingOptions {
   const char* access_key_id;  // "" if there is none

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "pg/build.h"
+#include "pg/fencing.h"
 #include "pg/incarnation.h"
 #include "pg/server.h"
 #include "pg/settings.h"
@@ -119,6 +120,7 @@ template <typename Step>
 bool StepUntilDone(ServerUpload* state, Step step) {
   const ObjectStore* store = state->store->object;
   StoreLimit* limit = state->limit;
+  if (limit != nullptr && limit->failed) return false;
   for (bool done = false; !done;) {
     Look look{};
     const Clock::time_point start = Clock::now();
@@ -166,6 +168,12 @@ Status StepProbe(Probe* probe, Clock::time_point deadline, bool* done) {
   return answered ? Status::Ok() : status;
 }
 
+bool RunOperation(void* argument, Operation* operation) {
+  auto* state = static_cast<ServerUpload*>(argument);
+  return StepUntilDone(state,
+                       [operation](Clock::time_point deadline, bool* done) { return operation->Step(deadline, done); });
+}
+
 ServerUpload* OpenServer(Relation index, const char* server, bool keys_worked, StoreLimit* limit) {
   auto* state = static_cast<ServerUpload*>(palloc0(sizeof(ServerUpload)));
   const Oid owner = index->rd_rel->relowner;
@@ -199,14 +207,17 @@ bool CheckServerAnswers(Relation index, const char* server, StoreLimit* limit) {
   return answers;
 }
 
-ServerUpload* StartUpload(Relation index, const char* server, const SegmentName& name, uint64_t part_bytes,
-                          uint64_t expected_bytes, StoreLimit* limit) {
+ServerUpload* StartUpload(Relation index, const char* server, uint64_t part_bytes, uint64_t expected_bytes,
+                          StoreLimit* limit, SegmentName* name) {
   ServerUpload* state = OpenServer(index, server, true, limit);
   state->expected_bytes = expected_bytes;
   if (limit != nullptr)
     limit->time_left += milliseconds(static_cast<int64_t>(1000 * static_cast<double>(expected_bytes) / kLeastBytesPerSecond));
+  // If the limit ends it, so do all steps to come.
+  Uuid incarnation;
+  if (ClaimIncarnation({server, state->store->object, RunOperation, state}, &incarnation)) NameSegment(incarnation, name);
   state->upload = Hold<SegmentUpload>(CurrentMemoryContext, [&] {
-    return new SegmentUpload(state->store->object, name, part_bytes);
+    return new SegmentUpload(state->store->object, *name, part_bytes);
   });
   return state;
 }

@@ -18,6 +18,8 @@ int SqlState(StatusCode code) {
       return ERRCODE_UNDEFINED_FILE;
     case StatusCode::kAlreadyExists:
       return ERRCODE_DUPLICATE_FILE;
+    case StatusCode::kPrecondition:
+      return ERRCODE_OBJECT_IN_USE;
     case StatusCode::kDenied:
       return ERRCODE_INSUFFICIENT_PRIVILEGE;
     case StatusCode::kNoSpace:

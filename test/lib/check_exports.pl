@@ -4,8 +4,8 @@ use strict;
 use warnings;
 
 my ($module, @scripts) = @ARGV;
-# ivfremote_build_worker: what a parallel worker is told to run.
-my %expected = map { $_ => 1 } qw(Pg_magic_func _PG_init ivfremote_build_worker);
+# ivfremote_build_worker, ivfremote_garbage_worker: what background workers are told to run.
+my %expected = map { $_ => 1 } qw(Pg_magic_func _PG_init ivfremote_build_worker ivfremote_garbage_worker);
 for my $script (@scripts) {
     open my $file, '<', $script or die "$script: $!\n";
     my $sql = do { local $/; <$file> };

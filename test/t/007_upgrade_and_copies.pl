@@ -47,7 +47,7 @@ sub compared
 my $first = incarnation($original);
 like($first, qr/^[0-9a-f]{32}$/, 'an incarnation');
 ok(-f $original->data_dir . '/ivfremote/pgsql_tmp_incarnation', 'kept in the data directory');
-my ($object) = files_below($directory, qr/./);
+my ($object) = files_below($directory, qr/\.seg$/);
 is($original->safe_psql('postgres', q{SELECT object_key FROM ivfremote_segments('items_idx')}), $object, 'the key is the path below the url');
 $original->restart;
 $original->safe_psql('postgres', 'REINDEX INDEX items_idx');

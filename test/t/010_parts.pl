@@ -15,10 +15,10 @@ $node->safe_psql('postgres', "CREATE TABLE items (id int PRIMARY KEY, v real[]);
 for my $parts ([ 'rabitq', 13_056 ], [ 'rabitq', 45_056 ], [ 'none', 45_056 ], [ 'none', 64_000 ], [ 'none', 200_000 ])
 {
 	my ($quantization, $part_bytes) = @$parts;
-	my %before = map { $_ => 1 } files_below($directory, qr/./);
+	my %before = map { $_ => 1 } files_below($directory, qr/\.seg/);
 	$node->safe_psql('postgres', "SET ivfremote.test_part_bytes = $part_bytes; DROP INDEX IF EXISTS items_idx; CREATE INDEX items_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = 80, quantization = $quantization, server = 'store')");
 	my ($objects, $bytes) = split /\|/, $node->safe_psql('postgres', q{SELECT objects, bytes FROM ivfremote_segments('items_idx')});
-	my @files = grep { !$before{$_} } files_below($directory, qr/./);
+	my @files = grep { !$before{$_} } files_below($directory, qr/\.seg/);
 	is(scalar(@files), $objects, "$quantization, parts of $part_bytes bytes: as many objects as are said");
 	cmp_ok($objects, '>', 2, "$quantization, parts of $part_bytes bytes: several objects");
 	ok(!(grep { -s "$directory/$_" > $part_bytes } @files), "$quantization, parts of $part_bytes bytes: none is larger");

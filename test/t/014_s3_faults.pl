@@ -80,13 +80,13 @@ for my $n (1 .. 30)
 	is($said, $answer, "5 % 503, scan $n") if $said ne $answer || $n == 30;
 }
 cmp_ok($met, '>', 5, "5 % 503: met $met times");
-$front->fault(p503 => 100, method => 'PUT', limit => 2);
+$front->fault(p503 => 100, method => 'PUT', match => '.seg', limit => 2);
 is($node->safe_psql('postgres', 'REINDEX INDEX items_idx; SELECT compare(\'items\', \'<->\', (SELECT v FROM items WHERE id = 9), 10)'), 'same', '503 for parts of an upload');
 $front->fault(p503 => 100, method => 'POST', limit => 2);
 is($node->safe_psql('postgres', 'REINDEX INDEX items_idx; SELECT compare(\'items\', \'<->\', (SELECT v FROM items WHERE id = 9), 10)'), 'same', '503 for the start of an upload');
 $front->fault(p200 => 100, method => 'POST', match => 'uploadId=', limit => 2);
 is($node->safe_psql('postgres', 'REINDEX INDEX items_idx; SELECT compare(\'items\', \'<->\', (SELECT v FROM items WHERE id = 9), 10)'), 'same', 'an error with status 200 for the end of an upload');
-$front->fault(preset => 100, method => 'PUT', limit => 2);
+$front->fault(preset => 100, method => 'PUT', match => '.seg', limit => 2);
 is($node->safe_psql('postgres', 'REINDEX INDEX few_idx; SELECT compare(\'few\', \'<->\', (SELECT v FROM few WHERE id = 9), 10)'), 'same', 'resets of a single put');
 $front->fault;
 # Lists are other ones now

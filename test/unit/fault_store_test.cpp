@@ -38,6 +38,9 @@ TEST(FaultStore, Names) {
       {"put_stall", Fault::kPutStall},
       {"put_fail", Fault::kPutFail},
       {"put_no_space", Fault::kPutNoSpace},
+      {"tagged_fail", Fault::kTaggedFail},
+      {"tagged_lost", Fault::kTaggedLost},
+      {"delete_fail", Fault::kDeleteFail},
   };
   for (const auto& [name, fault] : names) EXPECT_EQ(ParseFault(name), fault) << name;
   for (const char* name : {"none", "get", "GET_STALL", "get_stall ", "put_missing"})

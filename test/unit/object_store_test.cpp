@@ -305,6 +305,51 @@ TEST_P(ObjectStoreTest, WaveMayBeAbandoned) {
   EXPECT_EQ(Read("a/b", 0, 10), "0123456789");
 }
 
+// -- tagged objects
+
+TEST_P(ObjectStoreTest, TaggedObjectIsCreatedOnce) {
+  EXPECT_TRUE(Fails(WriteTagged(store_.get(), "a/b", "never", "\"0\""), StatusCode::kPrecondition, {"a/b"}));
+  ASSERT_OK(WriteTagged(store_.get(), "a/b", "first", ""));
+  EXPECT_TRUE(Fails(WriteTagged(store_.get(), "a/b", "second", ""), StatusCode::kPrecondition, {"a/b"}));
+  TaggedObject object;
+  ASSERT_OK(ReadTagged(store_.get(), "a/b", 5, &object));
+  EXPECT_EQ(object.text, "first");
+  EXPECT_EQ(Read("a/b", 1, 3), "irs");
+  EXPECT_EQ(Keys(store_.get()), Strings{"a/b"});
+}
+
+TEST_P(ObjectStoreTest, TaggedObjectIsReplacedByWhoHasReadIt) {
+  ASSERT_OK(WriteTagged(store_.get(), "a/b", "first", ""));
+  TaggedObject first;
+  ASSERT_OK(ReadTagged(store_.get(), "a/b", 100, &first));
+  ASSERT_OK(WriteTagged(store_.get(), "a/b", "the second", first.tag));
+  EXPECT_TRUE(Fails(WriteTagged(store_.get(), "a/b", "late", first.tag), StatusCode::kPrecondition, {"a/b"}));
+  TaggedObject second;
+  ASSERT_OK(ReadTagged(store_.get(), "a/b", 100, &second));
+  EXPECT_EQ(second.text, "the second");
+  EXPECT_NE(second.tag, first.tag);
+  ASSERT_OK(Delete(store_.get(), {"a/b"}));
+  EXPECT_TRUE(Fails(WriteTagged(store_.get(), "a/b", "later", second.tag), StatusCode::kPrecondition, {"a/b"}));
+  EXPECT_EQ(Keys(store_.get()), Strings{});
+}
+
+TEST_P(ObjectStoreTest, TaggedObjectMissingOrTooLong) {
+  TaggedObject object;
+  EXPECT_TRUE(Fails(ReadTagged(store_.get(), "a/b", 100, &object), StatusCode::kNotFound, {"a/b"}));
+  ASSERT_OK(WriteTagged(store_.get(), "a/b", std::string(101, 'x'), ""));
+  EXPECT_TRUE(Fails(ReadTagged(store_.get(), "a/b", 100, &object), StatusCode::kCorrupt, {"a/b", "100"}));
+  ASSERT_OK(ReadTagged(store_.get(), "a/b", 101, &object));
+}
+
+TEST_P(ObjectStoreTest, LargeTaggedObject) {
+  Random random(25);
+  const std::string text = RandomText(random, (6 << 20) + 17);
+  ASSERT_OK(WriteTagged(store_.get(), "a/b", text, ""));
+  TaggedObject object;
+  ASSERT_OK(ReadTagged(store_.get(), "a/b", 8 << 20, &object));
+  EXPECT_TRUE(object.text == text);
+}
+
 // -- delete
 
 TEST_P(ObjectStoreTest, Delete) {

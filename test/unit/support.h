@@ -117,6 +117,18 @@ inline Status Delete(ObjectStore* store, std::vector<std::string> keys) {
   return RunOperation(std::move(started), operation);
 }
 
+inline Status ReadTagged(ObjectStore* store, std::string_view key, size_t limit, TaggedObject* object) {
+  std::unique_ptr<Operation> operation;
+  Status started = store->ReadTagged(std::string(key), limit, object, &operation);
+  return RunOperation(std::move(started), operation);
+}
+
+inline Status WriteTagged(ObjectStore* store, std::string_view key, std::string_view text, std::string_view tag) {
+  std::unique_ptr<Operation> operation;
+  Status started = store->WriteTagged(std::string(key), std::string(text), std::string(tag), &operation);
+  return RunOperation(std::move(started), operation);
+}
+
 inline Status List(ObjectStore* store, std::string_view prefix, std::string_view start_after, size_t limit,
                    std::vector<ObjectInfo>* objects) {
   std::unique_ptr<Operation> operation;

@@ -25,6 +25,7 @@ class TinyS3 {
     std::string target;  // "/bucket/key?query"
     std::string key_id;  // of the signature
     bool create_only = false;
+    std::string if_match;
     std::string body;
 
     bool Is(const std::string& a_method, const std::string& part_of_target) const {
@@ -130,6 +131,7 @@ class TinyS3 {
       if (credential != std::string::npos)
         request.key_id = signature.substr(credential + 11, signature.find('/', credential) - credential - 11);
       request.create_only = !HeaderOf(head, "if-none-match").empty();
+      request.if_match = HeaderOf(head, "if-match");
       request.body = received.substr(0, length);
       received.erase(0, length);
       const Answer answer = Decide(request);
@@ -160,6 +162,8 @@ class TinyS3 {
     return {status, "", "<Error><Code>" + code + "</Code></Error>", false};
   }
 
+  std::string EtagOf(const std::string& key) { return std::to_string(std::hash<std::string>()(objects_[key])); }
+
   Answer Do(const Request& request) {
     const size_t question = request.target.find('?');
     const std::string key = request.target.substr(0, question);
@@ -184,15 +188,17 @@ class TinyS3 {
       uploads_.erase(upload);
       if (request.method == "DELETE") return {204, "", "", false};
       objects_[key] = object;
-      return {200, "", "<CompleteMultipartUploadResult><ETag>whole</ETag></CompleteMultipartUploadResult>", false};
+      return {200, "", "<CompleteMultipartUploadResult><ETag>" + EtagOf(key) + "</ETag></CompleteMultipartUploadResult>", false};
     }
     if (request.method == "PUT") {
       if (request.create_only && objects_.contains(key)) return Error(412, "PreconditionFailed");
+      if (!request.if_match.empty() && !objects_.contains(key)) return Error(404, "NoSuchKey");
+      if (!request.if_match.empty() && request.if_match != "\"" + EtagOf(key) + "\"" && request.if_match != EtagOf(key)) return Error(412, "PreconditionFailed");
       objects_[key] = request.body;
-      return {200, "whole", "", false};
+      return {200, EtagOf(key), "", false};
     }
     if (!objects_.contains(key)) return Error(404, "NoSuchKey");
-    return {200, "whole", objects_[key], false};
+    return {200, EtagOf(key), objects_[key], false};
   }
 
   int listener_;
