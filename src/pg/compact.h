@@ -6,7 +6,6 @@
 
 namespace ivfremote {
 
-struct KeptRows;
 struct ListWork;
 struct RowBatch;
 
@@ -21,7 +20,7 @@ struct Compaction {
 
   RowSorts sorts;
   RowBatch* batch;
-  Held<KeptRows>* kept;
+  Held<SampleRows>* sample;  // of the inputs, alive
   ListWork* work;  // null: rows stay in their lists, and the curve stays
   bool only_to_split;  // there is nothing to do if no list is split
 
@@ -44,7 +43,9 @@ void SplitLargeLists(Maintenance* maintenance);
 // What VACUUM compacts, as far as its limits allow.
 void CompactAsDue(Maintenance* maintenance);
 
-// VACUUM leaves the segments as they are: says why, and that nothing more is wanted of the store.
-void GiveUpCompaction(Maintenance* maintenance, int sqlstate, const char* why);
+// In VACUUM, whose maintenance->limit has been met: what was being made is not wanted any more.
+inline bool StoreFailed(const Maintenance* maintenance) {
+  return maintenance->limit != nullptr && maintenance->limit->failed;
+}
 
 }  // namespace ivfremote

@@ -60,7 +60,7 @@ bool FeedSplitter(Compaction* compaction, ListSplitter* splitter, const SegmentE
   CloseSegment(blocks);
   pfree(row);
   pfree(centred);
-  return !maintenance->gave_up;
+  return !StoreFailed(maintenance);
 }
 
 void RunSplitter(ListSplitter* splitter) {
@@ -124,8 +124,8 @@ Held<RecallCurve>* ReadCurve(const Maintenance* maintenance) {
 void StartCalibrating(Compaction* compaction) {
   Build* build = compaction->build;
   ListWork* work = compaction->work;
-  const KeptRows& kept = **compaction->kept;
-  if (kept.tids.size() < kMinQueries) return;
+  const SampleRows& sample = **compaction->sample;
+  if (sample.tids.size() < kMinQueries) return;
   Held<RecallCurve>* old = ReadCurve(compaction->maintenance);
   const bool stays = (*old)->from_queries && work->splitter == nullptr;
   if ((*old)->from_queries && !stays)
@@ -141,10 +141,10 @@ void StartCalibrating(Compaction* compaction) {
     options.bound_loss = (*old)->bound_loss;
     build->calibration = Hold<Calibration>(build->context, [&] {
       const size_t d = build->dimensions;
-      std::vector<float> queries(kept.values.size());
-      for (size_t i = 0; i < kept.tids.size(); ++i)
-        ToRoutingSpace(build->metric, &kept.values[i * d], d, &queries[i * d]);
-      return new Calibration(options, build->routing->object, std::move(queries), kept.tids);
+      std::vector<float> queries(sample.rows.size());
+      for (size_t i = 0; i < sample.tids.size(); ++i)
+        ToRoutingSpace(build->metric, &sample.rows[i * d], d, &queries[i * d]);
+      return new Calibration(options, build->routing->object, std::move(queries), sample.tids);
     });
     work->calibrates = true;
   }

@@ -42,9 +42,10 @@ void TakeFigures(Maintenance* maintenance, Figures* figures) {
     largest = std::max(largest, live_rows[i]);
   }
   CompactionLimits* limits = &figures->limits;
+  limits->rows_in_large_lists = 0;
   limits->max_segments = MetaPage::kMaxSegments;
   // Pages are local: no limit.
-  if (maintenance->server[0] != '\0') limits->bytes = maintenance->bytes_left;
+  limits->bytes = maintenance->server[0] == '\0' ? UINT64_MAX : maintenance->bytes_left;
   if (maintenance->gave_up || Clock::now() >= maintenance->deadline) {
     limits->bytes = 0;
     limits->max_segments = UINT32_MAX;

@@ -115,13 +115,6 @@ void WarnOfTrouble(ServerUpload* state, const Look& look) {
   pfree(patience);
 }
 
-void Fail(StoreLimit* limit, int sqlstate, const char* why) {
-  CHECK_FOR_INTERRUPTS();
-  limit->failed = true;
-  limit->sqlstate = sqlstate;
-  strlcpy(limit->why, why, sizeof limit->why);
-}
-
 // Waits, interruptibly, until `step` (which sets its second argument) says it is done. False if the limit ends it.
 template <typename Step>
 bool StepUntilDone(ServerUpload* state, Step step) {
@@ -139,11 +132,11 @@ bool StepUntilDone(ServerUpload* state, Step step) {
     if (limit != nullptr) {
       limit->time_left -= Clock::now() - start;
       if (error.sqlstate != 0) {
-        Fail(limit, error.sqlstate, error.message);
+        RecordFailure(limit, error.sqlstate, error.message);
         return false;
       }
       if (!done && limit->time_left <= Clock::duration::zero()) {
-        Fail(limit, ERRCODE_IO_ERROR, look.failures > 0 ? look.last : "it takes too long");
+        RecordFailure(limit, ERRCODE_IO_ERROR, look.failures > 0 ? look.last : "it takes too long");
         return false;
       }
     } else if (error.sqlstate != 0) {
@@ -176,8 +169,7 @@ Status StepProbe(Probe* probe, Clock::time_point deadline, bool* done) {
 }
 
 bool RunOperation(void* argument, Operation* operation) {
-  auto* state = static_cast<ServerUpload*>(argument);
-  return StepUntilDone(state,
+  return StepUntilDone(static_cast<ServerUpload*>(argument),
                        [operation](Clock::time_point deadline, bool* done) { return operation->Step(deadline, done); });
 }
 
@@ -192,6 +184,13 @@ ServerUpload* OpenServer(Relation index, const char* server, bool keys_worked, S
 }
 
 }  // namespace
+
+void RecordFailure(StoreLimit* limit, int sqlstate, const char* why) {
+  CHECK_FOR_INTERRUPTS();
+  limit->failed = true;
+  limit->sqlstate = sqlstate;
+  strlcpy(limit->why, why, sizeof limit->why);
+}
 
 bool CheckServerAnswers(Relation index, const char* server, StoreLimit* limit) {
   const Uuid incarnation = GetIncarnation();
@@ -213,9 +212,12 @@ ServerUpload* StartUpload(Relation index, const char* server, uint64_t part_byte
   state->expected_bytes = expected_bytes;
   if (limit != nullptr)
     limit->time_left += milliseconds(static_cast<int64_t>(1000 * static_cast<double>(expected_bytes) / kLeastBytesPerSecond));
-  // If the limit ends it, so do all steps to come.
   Uuid incarnation;
-  if (ClaimIncarnation({server, state->store->object, RunOperation, state}, &incarnation)) NameSegment(incarnation, name);
+  if (!ClaimIncarnation({server, state->store->object, RunOperation, state}, &incarnation)) {
+    Drop(state->store);
+    return nullptr;
+  }
+  NameSegment(incarnation, name);
   state->upload = Hold<SegmentUpload>(CurrentMemoryContext, [&] {
     return new SegmentUpload(state->store->object, *name, part_bytes);
   });

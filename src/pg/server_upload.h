@@ -17,6 +17,8 @@ struct StoreLimit {
   char why[1024];
 };
 
+void RecordFailure(StoreLimit* limit, int sqlstate, const char* why);
+
 // In the following `limit` is null for builds and maintenance by hand: their store may fail for ivfremote.write_timeout,
 // then that is an error. With a limit a failure is recorded there, and false returned.
 
@@ -27,8 +29,8 @@ bool CheckServerAnswers(Relation index, const char* server, StoreLimit* limit);
 struct ServerUpload;
 
 // Opens the server's store with the rights of the index's owner; CheckServerAnswers has been called, or FindServer. Claims the
-// incarnation (fencing.h) and names the segment, of which `name` has the index. Held by the current memory context, whose end
-// aborts what is unfinished. `expected_bytes` is a guess.
+// incarnation (fencing.h) and names the segment, of which `name` has the index; null if the limit ends that. Held by the current memory
+// context, whose end aborts what is unfinished. `expected_bytes` is a guess.
 ServerUpload* StartUpload(Relation index, const char* server, uint64_t part_bytes, uint64_t expected_bytes,
                           StoreLimit* limit, SegmentName* name);
 
