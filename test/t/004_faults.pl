@@ -77,6 +77,7 @@ kept_ok($node, 'items', '<->', $dims, 'it is back');
 
 # Builds
 
+$node->safe_psql('postgres', 'ALTER INDEX items_idx SET (flush_threshold = 1)');
 my $build = q{CREATE INDEX other_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = 30, server = 'store')};
 my @before = files_below($directory, qr/./);
 my %writes = (

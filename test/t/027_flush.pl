@@ -61,6 +61,9 @@ for my $kind (sort keys %kinds)
 	# Trained, and floats pending: those that came since it was sealed
 	$fail->('train.published');
 	like(state_of("${kind}_idx"), qr/^t\|\d+\|1\|/, "$kind: trained");
+	# They have no lists: every search looks at them
+	is(sql("SET enable_seqscan = off; SET ivfremote.probes = 1; SELECT count(*) FROM generate_series($rows + 4, $rows + 12) i
+		WHERE i = (SELECT id FROM $kind ORDER BY v $op point(i, $dims) LIMIT 1)"), 9, "$kind: floats are found whatever is probed") if $kind ne 'ip';
 	$fail->($_) for qw(flush.uploaded flush.pages flush.published);
 	is(sql("SELECT ivfremote_flush('${kind}_idx')"), 12, "$kind: what was inserted since");
 	$kept->('trained');
@@ -135,8 +138,9 @@ $flusher->{run}->pump_nb;
 $node->poll_query_until('postgres', "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'flusher' AND (wait_event = 'BufferContent' OR state = 'idle')", '1')
   or die 'no wait of the flush';
 ask($holder, 'SELECT pg_advisory_unlock(1)');
-ask($inserter, 'SELECT 1');
+is(join('', ask($inserter, 'SELECT 1')) =~ /ERROR/, '', 'the insert ends well');
 ask($flusher, 'SELECT 1');
+is(sql("SELECT count(*) FROM items WHERE v = point(1000, $dims)"), 1, 'its row is there');
 is(sql("SELECT compare('items', '<->', point(1000, $dims), 1000)"), 'same', 'a flush waits for inserts into what it seals');
 like(state_of('items_idx'), qr/^t\|0\|/, 'and has their rows');
 
