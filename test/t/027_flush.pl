@@ -202,6 +202,17 @@ like($err, qr/NOTICE:  index "few_idx" is not flushed before it has 10000 rows\n
 is(sql("ALTER INDEX few_idx SET (flush_threshold = 0); SELECT ivfremote_flush('few_idx')"), 30, 'as the hint says');
 kept_ok($node, 'few', '<->', $dims, 'few');
 
+# As many segments as there can be
+sql('CREATE TABLE crowded (id int, v real[]); CREATE INDEX crowded_idx ON crowded USING ivfremote (v) WITH (flush_threshold = 10, lists = 2)');
+sql(join('', map { "INSERT INTO crowded SELECT i, point(i, $dims) FROM generate_series($_ * 20 + 1, $_ * 20 + 20) i; SELECT ivfremote_flush('crowded_idx');" } 0 .. 39));
+sql("INSERT INTO crowded SELECT i, point(i, $dims) FROM generate_series(1001, 1015) i");
+is(state_of('crowded_idx'), 't|15|40|800', '40 segments');
+error_like($node, '', "SELECT ivfremote_flush('crowded_idx')", qr/^54000 \| index "crowded_idx" has 40 segments, as many as there can be \| Run VACUUM, or CALL ivfremote_compact\(\)\./, 'and no more');
+($code, $out, $err) = $node->psql('postgres', 'VACUUM crowded; VACUUM crowded');
+is("$code$err", '0', 'VACUUM makes room');
+like(state_of('crowded_idx'), qr/^t\|0\|/, 'and then flushes');
+kept_ok($node, 'crowded', '<->', $dims, 'crowded');
+
 # Whose
 sql('CREATE ROLE other; GRANT SELECT ON few TO other');
 error_like($node, 'SET ROLE other', "SELECT ivfremote_flush('few_idx')", qr/^42501 \| must be owner of table few/, 'only the owner may flush');
