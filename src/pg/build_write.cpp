@@ -38,7 +38,7 @@ uint64_t ExpectedBytes(const Build* build) {
   return static_cast<uint64_t>(ExpectedRows(build) * row_bytes + (*build->routing)->list_count() * list_bytes);
 }
 
-void StartServerUpload(Writing* state) {
+bool StartServerUpload(Writing* state) {
   SegmentEntry* segment = &state->build->segment;
   segment->place = SegmentPlace::kObject;
   segment->part_bytes = kDefaultPartBytes;
@@ -48,8 +48,10 @@ void StartServerUpload(Writing* state) {
 #endif
   state->upload = StartUpload(state->build->index, state->build->server, segment->part_bytes, state->expected_bytes,
                               state->build->limit, &segment->name);
+  return state->upload != nullptr;
 }
 
+// Null if the limit of the store ends it.
 Writing* StartWriting(Build* build) {
   auto* state = static_cast<Writing*>(palloc0(sizeof(Writing)));
   state->build = build;
@@ -57,7 +59,7 @@ Writing* StartWriting(Build* build) {
   SegmentEntry* segment = &build->segment;
   SegmentHeader header;
   if (build->server[0] != '\0') {
-    StartServerUpload(state);
+    if (!StartServerUpload(state)) return nullptr;
   } else {
     segment->place = SegmentPlace::kPages;
     StreamWriterInit(&state->pages, build->index, build->segment_id);
@@ -158,6 +160,7 @@ bool WriteSegment(Build* build, const AssignedRows& rows) {
   StartBuildPhase(BuildPhase::kWriting);
   ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(ExpectedRows(build)));
   Writing* writing = StartWriting(build);
+  if (writing == nullptr) return false;
   return WriteRows(writing, rows) && FinishWriting(writing);
 }
 

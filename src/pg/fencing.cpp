@@ -1,7 +1,10 @@
 #include "pg/fencing.h"
 
+#include <poll.h>
+#include <sys/file.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <ctime>
 
@@ -100,9 +103,27 @@ void ForgetAdopted(const char* place, const Uuid& incarnation) {
   durable_unlink(file.path, WARNING);
 }
 
-int LockPlace(const char* place) {
-  MakeLocalDirectory();
-  return LockLocalFile(psprintf("%s/%s%s.lock", kLocalDirectory, kFilePrefix, place));
+class FileLock : public Operation {
+ public:
+  explicit FileLock(int file) : file_(file) {}
+
+  Status Step(Clock::time_point deadline, bool* done) override {
+    constexpr int kPauseMs = 20;
+    while (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK && errno != EINTR) return Status::Unavailable(std::string("could not lock a file: ") + std::strerror(errno));
+      if (Clock::now() >= deadline) return Status::Ok();
+      ::poll(nullptr, 0, kPauseMs);
+    }
+    *done = true;
+    return Status::Ok();
+  }
+
+ private:
+  int file_;
+};
+
+bool LockPlace(const Claimant& claimant, const char* place, int* file) {
+  return LockLocally(claimant, psprintf("%s/%s%s.lock", kLocalDirectory, kFilePrefix, place), file);
 }
 
 // What OWNER says, as plain data.
@@ -206,11 +227,21 @@ char* IncarnationText(const Uuid& incarnation) {
   return text;
 }
 
+bool LockLocally(const Claimant& claimant, const char* path, int* file) {
+  *file = OpenLockFile(path);
+  Held<Operation>* lock = Hold<Operation>(CurrentMemoryContext, [&] { return new FileLock(*file); });
+  const bool locked = claimant.run(claimant.run_argument, lock->object);
+  if (!locked) CloseTransientFile(*file);
+  Drop(lock);
+  return locked;
+}
+
 bool ClaimIncarnation(const Claimant& claimant, Uuid* incarnation) {
   *incarnation = GetIncarnation();
   char place[kPlaceDigits + 1];
   NamePlace(claimant.server, place);
-  const int lock = LockPlace(place);
+  int lock;
+  if (!LockPlace(claimant, place, &lock)) return false;
   Held<Advance>* advance = NewAdvance();
   OwnerSeen seen;
   Claim claim;
@@ -256,7 +287,8 @@ Uuid* AdoptedIncarnations(const char* server, const Uuid& own, int* count) {
 bool ClaimAdopted(const Claimant& claimant, const Uuid& own, const Uuid& incarnation) {
   char place[kPlaceDigits + 1];
   NamePlace(claimant.server, place);
-  const int lock = LockPlace(place);
+  int lock;
+  if (!LockPlace(claimant, place, &lock)) return false;
   Held<Advance>* advance = NewAdvance();
   OwnerSeen seen;
   const Claim claim = AdvanceOwner(claimant, place, own, incarnation, false, advance->object, &seen);
@@ -273,7 +305,8 @@ bool ClaimAdopted(const Claimant& claimant, const Uuid& own, const Uuid& incarna
 char* AdoptIncarnation(const Claimant& claimant, const Uuid& own, const Uuid& incarnation) {
   char place[kPlaceDigits + 1];
   NamePlace(claimant.server, place);
-  const int lock = LockPlace(place);
+  int lock;
+  if (!LockPlace(claimant, place, &lock)) return nullptr;
   Held<Advance>* advance = NewAdvance();
   OwnerSeen seen;
   AdvanceOwner(claimant, place, own, incarnation, true, advance->object, &seen);
@@ -295,10 +328,18 @@ bool StillOwns(const Claimant& claimant, const Uuid& own, const Uuid& incarnatio
   return seen.exists && !seen.damaged && KnowsNonce(own, incarnation, seen.nonce);
 }
 
+void HoldBackGarbageOnly() {
+  // As VACUUM does, for the same reason.
+  LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
+  MyProc->statusFlags |= PROC_IN_VACUUM;
+  ProcGlobal->statusFlags[MyProc->pgxactoff] = MyProc->statusFlags;
+  LWLockRelease(ProcArrayLock);
+}
+
 void NameSegment(const Uuid& incarnation, SegmentName* name) {
-  // Either holds the horizon of garbage collection back.
-  if (!TransactionIdIsValid(MyProc->xid) && !TransactionIdIsValid(MyProc->xmin))
-    elog(ERROR, "cannot name an object without a transaction id or a snapshot");
+  // A snapshot of the catalogs does not count: it may go at any time.
+  if (!TransactionIdIsValid(MyProc->xid) && !ActiveSnapshotSet())
+    elog(ERROR, "cannot name an object without a transaction id or an active snapshot");
   name->incarnation = incarnation;
   name->mint_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
   if (!pg_strong_random(&name->random, sizeof name->random))

@@ -19,6 +19,10 @@ struct Claimant {
   void* run_argument;
 };
 
+// Waits for the exclusive lock of this cluster on a local file (incarnation.h). CloseTransientFile(*file) ends it, as does the end of the
+// transaction. False if the runner gave up.
+bool LockLocally(const Claimant& claimant, const char* path, int* file);
+
 // Before objects are written or deleted: advances OWNER of this cluster's incarnation, and says which that is from now on. If
 // another cluster has written under it, a new one is minted, with a WARNING. False if the runner gave up.
 bool ClaimIncarnation(const Claimant& claimant, Uuid* incarnation);
@@ -37,9 +41,13 @@ char* AdoptIncarnation(const Claimant& claimant, const Uuid& own, const Uuid& in
 // Whether it is still this cluster's.
 bool StillOwns(const Claimant& claimant, const Uuid& own, const Uuid& incarnation);
 
-// Gives an object of `index_uuid` its name. Its incarnation has been claimed. Until the transaction ends, or the snapshot it has, garbage
-// collection leaves the object alone.
+// Gives a segment, of which `name` has the index, its name; `incarnation` has been claimed. Garbage collection leaves its objects alone while
+// the transaction has the transaction id or the active snapshot it has now: it must have one of them until the segment is published.
 void NameSegment(const Uuid& incarnation, SegmentName* name);
+
+// For a transaction that names segments for hours and looks at no table: from now on its snapshots hold back garbage collection,
+// but neither VACUUM nor CREATE INDEX CONCURRENTLY. It must not have had a snapshot yet.
+void HoldBackGarbageOnly();
 
 // As text, in the current context.
 char* IncarnationText(const Uuid& incarnation);

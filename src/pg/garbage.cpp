@@ -262,11 +262,12 @@ void Collect(Run* run, const Uuid& incarnation) {
 // --------------------------------------------------------------------------------------------------------------------
 
 // One collection of a place at a time.
-int LockCollection(const char* server) {
+int LockCollection(const Run* run) {
   char place[kPlaceDigits + 1];
-  NamePlace(server, place);
-  MakeLocalDirectory();
-  return LockLocalFile(psprintf("%s/pgsql_tmp_gc.%s.lock", kLocalDirectory, place));
+  NamePlace(run->server, place);
+  int file;
+  LockLocally(run->claimant, psprintf("%s/pgsql_tmp_gc.%s.lock", kLocalDirectory, place), &file);
+  return file;
 }
 
 void RefuseInRecovery() {
@@ -316,7 +317,7 @@ Datum ivfremote_gc(PG_FUNCTION_ARGS) {
   InitMaterializedSRF(fcinfo, 0);
   run->result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
   run->work = Hold<Work>(CurrentMemoryContext, [] { return new Work(); });
-  const int lock = LockCollection(run->server);
+  const int lock = LockCollection(run);
   int count;
   const Uuid* incarnations = ClaimAll(run, &count);
   TakeHorizon(run);

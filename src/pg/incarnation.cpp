@@ -15,8 +15,6 @@ extern "C" {
 #include "access/xlog.h"
 #include "common/file_perm.h"
 #include "storage/fd.h"
-#include "storage/latch.h"
-#include "utils/wait_event.h"
 }
 
 namespace ivfremote {
@@ -100,16 +98,10 @@ void MakeLocalDirectory() {
   if (MakePGDirectory(kLocalDirectory) != 0 && errno != EEXIST) ThrowFileError("create", kLocalDirectory);
 }
 
-int LockLocalFile(const char* path) {
-  constexpr long kPauseMs = 20;
+int OpenLockFile(const char* path) {
+  MakeLocalDirectory();
   const int fd = OpenTransientFile(path, O_RDWR | O_CREAT);
   if (fd < 0) ThrowFileError("open", path);
-  while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) ThrowFileError("lock", path);
-    WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kPauseMs, PG_WAIT_EXTENSION);
-    ResetLatch(MyLatch);
-    CHECK_FOR_INTERRUPTS();
-  }
   return fd;
 }
 

@@ -21,9 +21,8 @@ Uuid ReplaceIncarnation(const Uuid& old);
 inline constexpr char kLocalDirectory[] = "ivfremote";
 // Makes that directory if there is none.
 void MakeLocalDirectory();
-// Waits, interruptibly, for the exclusive lock on a file in it, made if there is none. CloseTransientFile ends it, as
-// does the end of the transaction.
-int LockLocalFile(const char* path);
+// Opens a file in it to be locked, made if there is none.
+int OpenLockFile(const char* path);
 // Writes a small file durably, whole or not at all. `temporary` is in the same directory.
 void WriteLocalFile(const char* path, const char* temporary, const char* text);
 // A small file's text in the current context, or null if there is none.

@@ -169,8 +169,7 @@ Status StepProbe(Probe* probe, Clock::time_point deadline, bool* done) {
 }
 
 bool RunOperation(void* argument, Operation* operation) {
-  auto* state = static_cast<ServerUpload*>(argument);
-  return StepUntilDone(state,
+  return StepUntilDone(static_cast<ServerUpload*>(argument),
                        [operation](Clock::time_point deadline, bool* done) { return operation->Step(deadline, done); });
 }
 
@@ -213,9 +212,12 @@ ServerUpload* StartUpload(Relation index, const char* server, uint64_t part_byte
   state->expected_bytes = expected_bytes;
   if (limit != nullptr)
     limit->time_left += milliseconds(static_cast<int64_t>(1000 * static_cast<double>(expected_bytes) / kLeastBytesPerSecond));
-  // If the limit ends it, so do all steps to come.
   Uuid incarnation;
-  if (ClaimIncarnation({server, state->store->object, RunOperation, state}, &incarnation)) NameSegment(incarnation, name);
+  if (!ClaimIncarnation({server, state->store->object, RunOperation, state}, &incarnation)) {
+    Drop(state->store);
+    return nullptr;
+  }
+  NameSegment(incarnation, name);
   state->upload = Hold<SegmentUpload>(CurrentMemoryContext, [&] {
     return new SegmentUpload(state->store->object, *name, part_bytes);
   });

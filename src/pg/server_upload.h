@@ -29,8 +29,8 @@ bool CheckServerAnswers(Relation index, const char* server, StoreLimit* limit);
 struct ServerUpload;
 
 // Opens the server's store with the rights of the index's owner; CheckServerAnswers has been called, or FindServer. Claims the
-// incarnation (fencing.h) and names the segment, of which `name` has the index. Held by the current memory context, whose end
-// aborts what is unfinished. `expected_bytes` is a guess.
+// incarnation (fencing.h) and names the segment, of which `name` has the index; null if the limit ends that. Held by the current memory
+// context, whose end aborts what is unfinished. `expected_bytes` is a guess.
 ServerUpload* StartUpload(Relation index, const char* server, uint64_t part_bytes, uint64_t expected_bytes,
                           StoreLimit* limit, SegmentName* name);
 

@@ -424,6 +424,7 @@ void VerifyBytes(SegmentCheck* check) {
   if (ends) {
     VerifySection(check, "routing", trailer.routing);
     VerifySection(check, "directory", trailer.directory);
+    if (trailer.sample.bytes > 0) VerifySection(check, "sample rows", trailer.sample);
     if (check->directory != nullptr && check->blocks_whole && check->copies != trailer.copies)
       Report(check->verify, {check->part}, "segment has " UINT64_FORMAT " rows in blocks instead of " UINT64_FORMAT,
              check->copies, trailer.copies);

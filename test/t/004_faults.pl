@@ -47,8 +47,9 @@ my ($code, $out, $err) = $node->psql('postgres', "$all; " . join('', map { "SET 
 	. "SET ivfremote.test_fault = ''; $search; BEGIN; $search; SAVEPOINT s; SET LOCAL ivfremote.test_fault = 'get_fail'; $search; ROLLBACK TO s; $search; COMMIT", on_error_stop => 0);
 is($out, "$answer\n$answer\n$answer", 'a session goes on after every fault');
 
-# Writes to the table make no request
+# Writes to the table make no request; what flushes and compactions do is in 027 and 028
 
+$node->safe_psql('postgres', 'ALTER INDEX items_idx SET (flush_threshold = 1000000)');
 for my $fault ('get_stall', 'get_fail', 'put_stall', 'put_fail')
 {
 	is($node->safe_psql('postgres', qq{

@@ -10,6 +10,7 @@ use Test::More;
 
 my $dims = 8;
 my $node = new_node('main', conf => "max_prepared_transactions = 2\n");
+need_faults($node);
 my $directory = add_store($node, 'store');
 $node->safe_psql('postgres', "CREATE TABLE source AS SELECT i AS id, point(i, $dims) AS v FROM generate_series(1, 300) i");
 
@@ -145,6 +146,30 @@ unlink "$directory/$incarnation/check/1.check";
 	is_deeply(collect("'0'"), ["$key|deleted"], 'when it has ended');
 }
 
+# Segments that flush and compaction replace, and those they are about to publish
+{
+	$node->safe_psql('postgres', "INSERT INTO kept SELECT 1000 + i, point(i, $dims) FROM generate_series(1, 100) i");
+	for my $case ([ 'flush.uploaded', "SELECT ivfremote_flush('kept_idx')" ], [ 'compact.uploaded', "CALL ivfremote_compact('kept_idx')" ])
+	{
+		my ($point, $statement) = @$case;
+		my %segments = map { $_ => 1 } split /\n/, $node->safe_psql('postgres', q{SELECT object_key FROM ivfremote_segments('kept_idx')});
+		my $holder = start_session($node);
+		ask($holder, 'SELECT pg_advisory_lock(1)');
+		my $maintainer = start_session($node, name => 'maintainer');
+		say_to($maintainer, "SET ivfremote.test_point = '$point=pause'; $statement");
+		$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'maintainer' AND wait_event = 'advisory'}) or die 'no pause';
+		is_deeply(collect("'0'"), [], "$point: what is not published yet") for 1 .. 3;
+		ask($holder, 'SELECT pg_advisory_unlock(1)');
+		ask($maintainer, 'SELECT 1');
+		quit($_) for $holder, $maintainer;
+		delete $segments{$_} for split /\n/, $node->safe_psql('postgres', q{SELECT object_key FROM ivfremote_segments('kept_idx')});
+		collect("'0'");
+		is_deeply(collect("'0'"), [ map { "$_|deleted" } sort keys %segments ], "$point: and what is no more");
+		kept_ok($node, 'kept', '<->', $dims, "$point: searches find everything");
+		is(scalar(keys %segments), $point =~ /compact/ ? 2 : 0, "$point: segments replaced");
+	}
+}
+
 # -- copies of a database
 
 {
@@ -229,6 +254,33 @@ $node->safe_psql('postgres', 'DROP TABLE locked');
 	like($out, qr/\|waiting$/, 'and all garbage waits');
 	my $rows = collect("'0'");
 	like("@$rows", qr/\|deleted$/, 'until the next time');
+}
+
+# -- a DROP that was committed without waiting for the disk must not be lost when its objects are
+
+{
+	add_table('asynchronous');
+	my $key = key_of('asynchronous');
+	$node->append_conf('postgresql.conf', "synchronous_commit = off\nwal_writer_delay = 10s");
+	$node->restart;
+	my $writer = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
+	kill 'STOP', $writer or die;
+	$node->safe_psql('postgres', 'DROP TABLE asynchronous');
+	is_deeply(collect("'0'"), ["$key|waiting"], 'dropped');
+	$node->safe_psql('postgres', 'SELECT pg_current_xact_id()');
+	my $holder = start_session($node);
+	ask($holder, 'SELECT pg_advisory_lock(1)');
+	my $collector = start_session($node, name => 'collector');
+	say_to($collector, "SET ivfremote.test_point = 'gc.deleted=pause'; SELECT * FROM ivfremote_gc('store', false, '0')");
+	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'collector' AND wait_event = 'advisory'}) or die 'no pause';
+	ok(!-e "$directory/$key", 'its object is deleted');
+	# The postmaster kills the WAL writer, which stands still.
+	$node->stop('immediate');
+	$node->start;
+	is($node->safe_psql('postgres', q{SELECT to_regclass('asynchronous') IS NULL}), 't', 'after a crash it is still dropped');
+	$_->{run}->kill_kill for $holder, $collector;
+	$node->append_conf('postgresql.conf', 'synchronous_commit = on');
+	$node->restart;
 }
 
 # -- who may

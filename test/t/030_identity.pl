@@ -58,7 +58,7 @@ my $owner_file = "$directory/$first/OWNER";
 $main->safe_psql('postgres', q{SET ivfremote.test_fault = 'tagged_lost'; REINDEX INDEX kept_idx});
 is(incarnation_of(key_of($main, 'kept')), $first, 'a lost answer is no second cluster');
 error_like($main, q{SET ivfremote.test_fault = 'tagged_fail'; SET ivfremote.write_timeout = '1s'}, 'REINDEX INDEX kept_idx',
-	qr/could not write index "kept_idx" to server "store".*The build had not begun; last: HTTP 500/, 'a store that refuses OWNER takes no segment');
+	qr/could not write index "kept_idx" to server "store".*Nothing had been stored; last: HTTP 500/, 'a store that refuses OWNER takes no segment');
 error_like($main, q{SET ivfremote.test_fault = 'tagged_fail'}, "SELECT ivfremote_gc('store', false)",
 	qr/^58030 .*could not collect garbage in server "store".*HTTP 500 .*ivfremote_check_server/, 'nor a collection');
 $main->safe_psql('postgres', 'REINDEX INDEX kept_idx');

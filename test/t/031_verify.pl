@@ -134,7 +134,7 @@ my @damage = (
 	[ 'rows of a chain', 'untrained', sub { my ($f) = @_; my ($p) = pages_of($f, $directory); set_number($f, payload($p) + 8, 'Q<', 20); $p },
 		'pending rows\|chain of group 0 has 500 rows instead of 20\|< >\|\|' ],
 	[ 'chains of a directory', 'pages', sub { my ($f) = @_; my ($p) = pages_of($f, $directory); set_number($f, special($p) + 36, 'V', 3); $p },
-		'pending rows\|pending directory page has 3 chains instead of 12\|< >\|\|', $lost ],
+		'pending rows\|pending directory page has 3 chains instead of 13\|< >\|\|', $lost ],
 	[ 'wide pending row', 'wide', sub { my ($f) = @_; my ($p) = pages_of($f, $stream); set_number($f, special($p) + 32, 'V', 3); $p },
 		'pending rows\|page of a stream is out of place\|< >\|\|' ],
 	[ 'wide pending row without a code', 'wide', sub { my ($f) = @_; my ($p) = pages_of($f, $pending); set_number($f, payload($p) + 16 + 8, 'Q<', 3); $p },
