@@ -229,6 +229,17 @@ like(problems('heap', 'true'), qr/^segment \d+\|index has a row that is not in t
 is(problems('heap', 'false'), '', '... is seen only beside the table');
 is(problems('remote', 'true'), '', 'what is not damaged is healthy');
 
+# A store that does not answer is an error, not damage
+if ($faults)
+{
+	my $call = q{SELECT problem FROM ivfremote_verify('remote_idx')};
+	error_like($node, q{SET ivfremote.test_fault = 'get_fail'}, $call, qr/^58030 \| could not read index "remote_idx" from server "store" \| .* \| Check the server/, 'an outage');
+	error_like($node, q{SET ivfremote.test_fault = 'get_stall'; SET ivfremote.scan_timeout = '200ms'}, $call, qr/^58030 .*no answer within ivfremote.scan_timeout/, 'no answer');
+	error_like($node, q{SET ivfremote.test_fault = 'get_stall'; SET statement_timeout = '300ms'}, $call, qr/^57014 /, 'cancelled');
+	error_like($node, q{SET ivfremote.test_fault = 'get_denied'}, $call, qr/^42501 /, 'refused');
+	like(sql(q{SET ivfremote.test_fault = 'get_flip_byte'; SELECT problem FROM ivfremote_verify('remote_idx')}), qr/^checksum mismatch in the segment's header.*block of list \d+: checksum mismatch/s, 'wrong bytes are problems, and it goes on');
+}
+
 # Who may, on what
 sql(q{CREATE ROLE somebody; CREATE ROLE monitor IN ROLE pg_monitor});
 error_like($node, 'SET ROLE somebody', q{SELECT ivfremote_verify('pages_idx')}, qr/^42501 \| must be owner of table pages/, 'the owner may, others not');
