@@ -19,6 +19,7 @@ namespace {
 constexpr char kDirectory[] = "/usr/share/datasets/fashion-mnist/";
 constexpr char kGloveDirectory[] = "build/glove/";
 constexpr uint32_t kImagesMagic = 0x00000803;  // unsigned bytes, three dimensions
+constexpr uint32_t kLabelsMagic = 0x00000801;
 
 struct ClosePipe {
   void operator()(FILE* pipe) const { pclose(pipe); }
@@ -56,6 +57,16 @@ FashionMnist ReadFashionMnist() {
   const std::string directory = kDirectory;
   return {ReadImages(directory + "train-images-idx3-ubyte.gz", 60000),
           ReadImages(directory + "t10k-images-idx3-ubyte.gz", 1000)};
+}
+
+std::vector<uint8_t> ReadFashionLabels() {
+  const std::string path = std::string(kDirectory) + "train-labels-idx1-ubyte.gz";
+  const std::unique_ptr<FILE, ClosePipe> file(popen(("zcat '" + path + "'").c_str(), "r"));
+  if (file == nullptr) throw std::runtime_error("could not start zcat");
+  if (ReadBigEndian(file.get(), path) != kLabelsMagic) throw std::runtime_error(path + " holds no labels");
+  std::vector<uint8_t> labels(ReadBigEndian(file.get(), path));
+  Read(file.get(), labels.data(), labels.size(), path);
+  return labels;
 }
 
 Vectors ReadFvecs(const std::string& path) {

@@ -25,6 +25,8 @@ struct FashionMnist {
   Vectors queries;
 };
 FashionMnist ReadFashionMnist();
+// Of the rows: 0 to 9.
+std::vector<uint8_t> ReadFashionLabels();
 
 // Reads an .fvecs file: for each vector its number of dimensions, then its values, in 32 bits each.
 Vectors ReadFvecs(const std::string& path);

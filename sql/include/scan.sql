@@ -9,7 +9,7 @@ VACUUM ANALYZE t;
 
 -- All lists: what the table says, in its order
 
-SET ivfremote.probes = 40;
+SET ivfremote.probes = 1048576;
 SELECT op, k, x.* FROM (VALUES ('<->'), ('<#>'), ('<=>')) o (op), (VALUES (1), (10), (3000)) n (k),
   compare_all('t', op, 'SELECT point(i * 97, 12) FROM generate_series(1, 12) i', k) x;
 SELECT compare('t', op, array_fill('3e38'::real, '{12}'), 100), compare('t', op, array_fill('1e-45'::real, '{12}'), 100)
@@ -59,7 +59,7 @@ CREATE TABLE held AS SELECT id, row_number() OVER () AS place FROM (SELECT id FR
 SELECT (SELECT count(*) FROM held) = rows_scored AND rows_scored = rows_returned AND rows_scored BETWEEN 1 AND 2999 AS only_those
 FROM ivfremote_last_scan();
 SELECT id FROM held ORDER BY place LIMIT 1;
-SET ivfremote.probes = 40;
+SET ivfremote.probes = 1048576;
 
 -- What the last statement's scans did
 
@@ -156,7 +156,7 @@ SELECT attempt('EXECUTE nearest(''{1,2}'', 1)');
 SET ivfremote.probes = 2;
 EXECUTE nearest(point(77, 12), 1);
 SELECT * FROM probed();
-SET ivfremote.probes = 40;
+SET ivfremote.probes = 1048576;
 DEALLOCATE nearest;
 RESET plan_cache_mode;
 

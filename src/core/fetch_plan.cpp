@@ -49,12 +49,17 @@ std::vector<RangeRequest> RequestsFor(const SegmentEntry& segment, uint64_t offs
   return requests;
 }
 
-std::string BlockText(const SegmentEntry& segment, const BlockEntry& block) {
-  if (segment.place == SegmentPlace::kPages)
-    return "segment " + std::to_string(segment.id) + " bytes " + std::to_string(block.offset) + "-" +
-           std::to_string(block.offset + block.length - 1);
-  const RangeRequest request = RequestFor(segment, {block.offset, block.length, 0, 1});
-  return RangeText(request.key, request.offset, request.length);
+Status AddPlace(const Status& status, const SegmentEntry& segment, uint64_t offset, uint64_t length) {
+  if (status.ok()) return status;
+  std::string place;
+  if (segment.place == SegmentPlace::kPages) {
+    place = "segment " + std::to_string(segment.id) + " bytes " + std::to_string(offset) + "-" +
+            std::to_string(offset + length - 1);
+  } else {
+    const RangeRequest request = RequestFor(segment, {offset, static_cast<uint32_t>(length), 0, 1});
+    place = RangeText(request.key, request.offset, length);
+  }
+  return Status(status.code(), status.message() + " in " + place);
 }
 
 }  // namespace ivfremote

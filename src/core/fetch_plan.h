@@ -37,7 +37,7 @@ RangeRequest RequestFor(const SegmentEntry& segment, const PlannedRange& range);
 // Any bytes, which may go on in the next part.
 std::vector<RangeRequest> RequestsFor(const SegmentEntry& segment, uint64_t offset, uint64_t length);
 
-// Where a block is, as messages say it.
-std::string BlockText(const SegmentEntry& segment, const BlockEntry& block);
+// A failure to decode bytes of a segment, with where they are.
+Status AddPlace(const Status& status, const SegmentEntry& segment, uint64_t offset, uint64_t length);
 
 }  // namespace ivfremote

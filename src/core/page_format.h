@@ -76,17 +76,26 @@ inline constexpr size_t kTreeFanout = kPayloadBytes / sizeof(TreeEntry);
 // Meta page (block 0).
 
 struct PendingGeneration {
+  // Flags; unknown ones are ignored.
+  static constexpr uint8_t kSampled = 1;  // the last chain of its directory is one more: some of its rows, as floats
+
   uint64_t id = 0;            // owner of its pages; 0: there is none
   uint32_t group_count = 0;   // chains
   uint32_t directory_depth = 0;
   uint32_t directory_root = kNoBlock;
   uint32_t list_count = 0;  // of the index when it began, which says how lists share chains; 0: untrained
   CodeKind code_kind = CodeKind::kFloat32;  // of its rows: floats while the index is untrained
-  uint8_t reserved0[3] = {};
+  uint8_t flags = 0;
+  uint8_t reserved0[2] = {};
   uint32_t row_bytes = 0;  // of a pending row with what a newer library appends to it; 0: nothing is appended
   int64_t began = 0;  // when its first row may have come: microseconds since 2000 in UTC; 0: not known
+
+  bool sampled() const { return (flags & kSampled) != 0; }
+  // Of its directory.
+  uint32_t chain_count() const { return group_count + (sampled() ? 1 : 0); }
 };
-static_assert(sizeof(PendingGeneration) == 40 && offsetof(PendingGeneration, row_bytes) == 28 &&
+static_assert(sizeof(PendingGeneration) == 40 && offsetof(PendingGeneration, flags) == 25 &&
+              offsetof(PendingGeneration, row_bytes) == 28 &&
               offsetof(PendingGeneration, began) == 32);
 static_assert(offsetof(PendingGeneration, group_count) == 8 && offsetof(PendingGeneration, directory_root) == 16 &&
               offsetof(PendingGeneration, list_count) == 20 && offsetof(PendingGeneration, code_kind) == 24);

@@ -159,7 +159,7 @@ Status Search::TakeRange(uint16_t number, size_t range_number, const RangeBuffer
     BlockView block;
     Status status = DecodeBlock(bytes.subspan(entry.offset - range.offset, entry.length), options_.format, entry, &block);
     if (status.ok()) status = ScoreBlock(number, entry.centroid, block);
-    if (!status.ok()) return Status(status.code(), status.message() + " in " + BlockText(segment.entry, entry));
+    IVFREMOTE_RETURN_IF_ERROR(AddPlace(status, segment.entry, entry.offset, entry.length));
     statistics_.bytes_used += entry.length;
     ++statistics_.blocks;
   }

@@ -63,7 +63,7 @@ Status SegmentReader::NextBlock(bool* found) {
   const Bytes bytes = wave_ == nullptr ? piece_.bytes() : wave_->bytes(range - first_range_);
   const Status status =
       DecodeBlock(bytes.subspan(entry.offset - ranges_[range].offset, entry.length), format_, entry, &block_);
-  if (!status.ok()) return Status(status.code(), status.message() + " in " + BlockText(segment_, entry));
+  IVFREMOTE_RETURN_IF_ERROR(AddPlace(status, segment_, entry.offset, entry.length));
   *found = true;
   return Status::Ok();
 }

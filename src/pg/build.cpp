@@ -87,8 +87,7 @@ void BuildTrained(Build* build, MetaPage* meta) {
   if (build->server[0] != '\0') (void)CheckServerAnswers(build->index, build->server, nullptr);
   (void)TrainAndBuild(build, meta);
   const uint64_t generation = meta->next_id++;
-  meta->current = CreateGeneration(build->index, generation, meta->list_count);
-  meta->current.code_kind = meta->code_kind;
+  meta->current = CreateGeneration(build->index, generation, meta->list_count, meta->code_kind);
   // From here on the index has its rows.
   PublishMeta(build->index, meta);
 }
@@ -190,7 +189,7 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
     BuildTrained(build, meta);
   } else {
     const uint64_t generation = meta->next_id++;
-    meta->current = CreateGeneration(index, generation, 0);
+    meta->current = CreateGeneration(index, generation, 0, CodeKind::kFloat32);
     PublishMeta(index, meta);
     build->dimensions = 0;
     BuildUntrained(build);

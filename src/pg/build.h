@@ -66,6 +66,7 @@ struct Build {
   Held<RowCoder>* coder;
   Held<Calibration>* calibration;
   Held<RecallCurve>* curve;
+  Held<SampleRows>* sample;  // for calibrations to come, from the segment; null: none
 
   double heap_rows;     // seen by the build's scan of the table
   double indexed_rows;
@@ -116,8 +117,8 @@ int TrainingThreads();
 // Finds `curve`, when all rows have passed by and the routing has its radii; `calibration` is gone afterwards.
 void Calibrate(Build* build);
 
-// Assigns every row to its list, codes it, sorts, finds the recall curve (if there is a calibration) and writes the segment with
-// its directory and tid map. False if build->limit has been met.
+// Assigns every row to its list, codes it, sorts, finds the recall curve and writes the segment with its directory and
+// tid map. False if build->limit has been met.
 bool BuildSegment(Build* build);
 
 // All phases after the number of lists is chosen. Puts into `meta` what they have made: format, routing, curve and the segment.

@@ -150,6 +150,7 @@ void ReadInput(Build* build, FileSet* files) {
   ReadVector(file, queries);
   ReadVector(file, tids);
   BufFileClose(file);
+  StartCoding(build);
   StartCalibration(build, queries->object, tids->object);
   Drop(queries);
   Drop(tids);

@@ -8,6 +8,14 @@ namespace {
 // The longest the core works before we look for interrupts.
 constexpr std::chrono::milliseconds kStep{100};
 
+// The queries are a sample of the rows; under cosine their directions, which is all that matters of them.
+void KeepSample(Build* build) {
+  build->sample = Hold<SampleRows>(build->context, [build] {
+    const Calibration& calibration = **build->calibration;
+    return new SampleRows{build->dimensions, calibration.tids(), calibration.queries()};
+  });
+}
+
 }  // namespace
 
 void Calibrate(Build* build) {
@@ -28,6 +36,7 @@ bool BuildSegment(Build* build) {
   StartBuildPhase(BuildPhase::kAssigning);
   ReportProgress(PROGRESS_CREATEIDX_TUPLES_TOTAL, static_cast<int64>(build->estimated_rows));
   AssignedRows rows = AssignRows(build);
+  KeepSample(build);
   Calibrate(build);
   const bool written = WriteSegment(build, rows);
   EndAssignedRows(&rows);

@@ -131,7 +131,10 @@ bool WriteRows(Writing* state, const AssignedRows& rows) {
 bool FinishWriting(Writing* state) {
   Build* build = state->build;
   SegmentEntry* segment = &build->segment;
-  CallCore([&] { return (*state->writer)->Finish(static_cast<uint64_t>(build->indexed_rows)); });
+  CallCore([&] {
+    if (build->sample != nullptr) (*state->writer)->SetSample(std::move(**build->sample));
+    return (*state->writer)->Finish(static_cast<uint64_t>(build->indexed_rows));
+  });
   segment->bytes = state->expected_bytes = (*state->writer)->bytes();
   if (!DrainOutput(state)) return false;
   if (!ToServer(state))

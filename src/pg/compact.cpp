@@ -2,8 +2,10 @@
 #include "pg/compact.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
+#include "core/even_part.h"
 #include "pg/compact_lists.h"
 #include "pg/test_point.h"
 #include "pg/tid_map.h"
@@ -89,7 +91,7 @@ bool PutSegment(Compaction* compaction, uint32_t input) {
   uint64_t copies = 0;
   while (NextBlock(blocks)) copies += PutBlock(compaction, blocks, &tid_map);
   CloseSegment(blocks);
-  if (maintenance->gave_up) return false;
+  if (StoreFailed(maintenance)) return false;
   // A row that its blocks lack would be lost for good.
   const uint64_t rows = compaction->input_rows[input];
   const bool spilled = (segment.flags & SegmentEntry::kSpilled) != 0;
@@ -105,6 +107,77 @@ bool PutSegment(Compaction* compaction, uint32_t input) {
 }
 
 // --------------------------------------------------------------------------------------------------------------------
+// Samples -> a sample
+
+// Adds an even part of `from`, whose rows are of an input, without those that are dead in it.
+void TakeSample(Compaction* compaction, uint32_t input, const SampleRows& from) {
+  const SegmentEntry& segment = compaction->input(input);
+  const size_t d = compaction->build->dimensions;
+  const size_t count = from.tids.size();
+  TreeReader tid_map;
+  TreeReaderInit(&tid_map, compaction->maintenance->index, segment.id, segment.tid_map);
+  auto* alive = static_cast<uint32_t*>(palloc(std::max<size_t>(count, 1) * sizeof(uint32_t)));
+  uint32_t alive_count = 0;
+  for (uint32_t i = 0; i < count; ++i)
+    if (TidMapHas(&tid_map, from.tids[i])) alive[alive_count++] = i;
+  // As large a share of the sample as of the rows.
+  const double share = static_cast<double>(compaction->input_rows[input]) / static_cast<double>(compaction->rows);
+  CallCore([&] {
+    const double all = CalibrationQueries(static_cast<double>(compaction->rows), compaction->build->dimensions);
+    const auto wanted = std::min(static_cast<uint32_t>(std::ceil(all * share)), alive_count);
+    SampleRows& sample = **compaction->sample;
+    for (uint32_t k = 0; k < alive_count; ++k) {
+      if (!IsOneOf(wanted, k, alive_count)) continue;
+      const float* row = &from.rows[alive[k] * d];
+      sample.tids.push_back(from.tids[alive[k]]);
+      sample.rows.insert(sample.rows.end(), row, row + d);
+    }
+    return Status::Ok();
+  });
+  pfree(alive);
+}
+
+// False if the store has failed.
+bool ReadSampleOf(Compaction* compaction, uint32_t input) {
+  Maintenance* maintenance = compaction->maintenance;
+  const SegmentEntry& segment = compaction->input(input);
+  std::byte end[SegmentTrailer::kBytes];
+  if (!ReadSegmentBytes(maintenance, segment, segment.bytes - sizeof end, sizeof end, end)) return false;
+  SegmentSection section;
+  CheckSegmentBytes(maintenance, segment, RunCore([&] {
+    SegmentTrailer trailer;
+    IVFREMOTE_RETURN_IF_ERROR(AddPlace(DecodeSegmentTrailer(end, segment.bytes, &trailer), segment,
+                                       segment.bytes - sizeof end, sizeof end));
+    section = trailer.sample;
+    return Status::Ok();
+  }));
+  if (StoreFailed(maintenance) || section.bytes == 0) return !StoreFailed(maintenance);
+  auto* bytes = static_cast<std::byte*>(palloc_extended(section.bytes, MCXT_ALLOC_HUGE));
+  if (!ReadSegmentBytes(maintenance, segment, section.offset, section.bytes, bytes)) return false;
+  Held<SampleRows>* sample = Hold<SampleRows>(CurrentMemoryContext, [] { return new SampleRows(); });
+  CheckSegmentBytes(maintenance, segment, RunCore([&] {
+    IVFREMOTE_RETURN_IF_ERROR(AddPlace(DecodeSampleRows({bytes, section.bytes}, section, sample->object), segment,
+                                       section.offset, section.bytes));
+    if ((*sample)->dimensions != compaction->build->dimensions)
+      return Status::Corrupt("sample is of other vectors than the index");
+    return Status::Ok();
+  }));
+  pfree(bytes);
+  if (!StoreFailed(maintenance)) TakeSample(compaction, input, **sample);
+  Drop(sample);
+  return !StoreFailed(maintenance);
+}
+
+// False if the store has failed.
+bool ReadSample(Compaction* compaction) {
+  compaction->sample = Hold<SampleRows>(compaction->build->context, [] { return new SampleRows(); });
+  (*compaction->sample)->dimensions = compaction->build->dimensions;
+  for (uint32_t i = 0; i < compaction->input_count; ++i)
+    if (compaction->input_rows[i] > 0 && !ReadSampleOf(compaction, i)) return false;
+  return true;
+}
+
+// --------------------------------------------------------------------------------------------------------------------
 // Sorts -> a segment
 
 // False if the store has failed.
@@ -115,11 +188,11 @@ bool WriteOutput(Compaction* compaction) {
     build->spill |= (compaction->input(i).flags & SegmentEntry::kSpilled) != 0;
   InvalidateCatalogSnapshot();
   AssignedRows rows = FinishSorts(build, &compaction->sorts);
+  build->sample = compaction->sample;
   TestPoint("compact.pages");
   const bool written = WriteSegment(build, rows);
   EndAssignedRows(&rows);
-  TestPoint("compact.uploaded");
-  if (!written) GiveUpCompaction(compaction->maintenance, build->limit->sqlstate, build->limit->why);
+  if (written) TestPoint("compact.uploaded");
   return written;
 }
 
@@ -151,8 +224,7 @@ void TakeBytes(Maintenance* maintenance, const SegmentEntry& segment) {
 
 // False if the store has failed, or there is nothing to do.
 bool PutRows(Compaction* compaction) {
-  compaction->kept = Hold<KeptRows>(compaction->build->context, [] { return new KeptRows(); });
-  if (!StartListWork(compaction)) return false;
+  if (!ReadSample(compaction) || !StartListWork(compaction)) return false;
   if (compaction->only_to_split && (compaction->work == nullptr || compaction->work->splitter == nullptr)) return false;
   compaction->batch = NewBatch(compaction);
   for (uint32_t i = 0; i < compaction->input_count; ++i) {
@@ -177,6 +249,14 @@ bool Merge(Compaction* compaction) {
   return true;
 }
 
+void GiveUp(Maintenance* maintenance) {
+  maintenance->gave_up = true;
+  ereport(WARNING, (errcode(maintenance->limit->sqlstate),
+                    errmsg("could not compact index \"%s\"", RelationGetRelationName(maintenance->index)),
+                    errdetail_internal("%s.", maintenance->limit->why),
+                    errhint("Its segments stay as they are; VACUUM will try again.")));
+}
+
 bool Compact(Maintenance* maintenance, const uint32_t* inputs, uint32_t count, bool only_to_split) {
   MemoryContext context = AllocSetContextCreate(maintenance->context, "ivfremote compaction", ALLOCSET_DEFAULT_SIZES);
   MemoryContext old = MemoryContextSwitchTo(context);
@@ -189,8 +269,11 @@ bool Compact(Maintenance* maintenance, const uint32_t* inputs, uint32_t count, b
     compaction->input_rows[i] = CountLiveRows(maintenance->index, compaction->input(i));
     compaction->rows += compaction->input_rows[i];
   }
-  const bool made = compaction->rows == 0 || Merge(compaction);
-  if (made) Publish(compaction);
+  const bool made = compaction->rows == 0 || (FindServer(maintenance) && Merge(compaction));
+  if (made)
+    Publish(compaction);
+  else if (StoreFailed(maintenance))
+    GiveUp(maintenance);
   MemoryContextSwitchTo(old);
   if (compaction->build != nullptr) MemoryContextDelete(compaction->build->context);
   MemoryContextDelete(context);
@@ -203,13 +286,6 @@ uint64_t CountLiveRows(Relation index, const SegmentEntry& segment) {
   uint64_t rows = 0;
   VisitLiveTids(index, segment.id, segment.tid_map, CountTid, &rows);
   return rows;
-}
-
-void GiveUpCompaction(Maintenance* maintenance, int sqlstate, const char* why) {
-  maintenance->gave_up = true;
-  ereport(WARNING, (errcode(sqlstate),
-                    errmsg("could not compact index \"%s\"", RelationGetRelationName(maintenance->index)),
-                    errdetail_internal("%s", why), errhint("Its segments stay as they are, and VACUUM will try again.")));
 }
 
 bool CompactSegments(Maintenance* maintenance, const uint32_t* inputs, uint32_t count) {

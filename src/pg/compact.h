@@ -6,7 +6,6 @@
 
 namespace ivfremote {
 
-struct KeptRows;
 struct ListWork;
 struct RowBatch;
 
@@ -21,7 +20,7 @@ struct Compaction {
 
   RowSorts sorts;
   RowBatch* batch;
-  Held<KeptRows>* kept;
+  Held<SampleRows>* sample;  // of the inputs, alive
   ListWork* work;  // null: rows stay in their lists, and the curve stays
   bool only_to_split;  // there is nothing to do if no list is split
 
@@ -33,8 +32,9 @@ uint64_t CountLiveRows(Relation index, const SegmentEntry& segment);
 
 // How many rows a list should have, of `rows` alive in all segments: what a build would give it.
 double TargetRows(const MetaPage& meta, uint64_t rows);
-// Lists are not split where rows are in two lists each.
-bool MayBeSplit(const MetaPage& meta);
+// Whether a compaction of all segments, with `rows` alive, also works on lists and curve: not where rows are in two lists
+// each, and in VACUUM not of more rows than it should decode.
+bool MayWorkOnLists(const Maintenance* maintenance, uint64_t rows);
 // Of every list, about how many rows are alive in all segments; `live_rows`: of each segment.
 Held<std::vector<uint64_t>>* RowsOfLists(Relation index, const MetaPage& meta, const uint64_t* live_rows);
 
@@ -44,7 +44,9 @@ void SplitLargeLists(Maintenance* maintenance);
 // What VACUUM compacts, as far as its limits allow.
 void CompactAsDue(Maintenance* maintenance);
 
-// VACUUM leaves the segments as they are: says why, and that nothing more is wanted of the store.
-void GiveUpCompaction(Maintenance* maintenance, int sqlstate, const char* why);
+// In VACUUM, whose maintenance->limit has been met: what was being made is not wanted any more.
+inline bool StoreFailed(const Maintenance* maintenance) {
+  return maintenance->limit != nullptr && maintenance->limit->failed;
+}
 
 }  // namespace ivfremote

@@ -15,16 +15,6 @@ namespace {
 constexpr size_t kMinQueries = 50;
 // Rows compared with all queries between two looks for interrupts.
 constexpr size_t kComparedRows = 256;
-// Of all rows together, components that VACUUM decodes: more are for ivfremote_compact.
-constexpr double kVacuumComponents = 1e9;
-
-// Rows of an index with spill are in two lists: neither can be told without the other.
-bool IsWanted(const Compaction* compaction) {
-  const Maintenance* maintenance = compaction->maintenance;
-  const double components = static_cast<double>(compaction->rows) * maintenance->meta->dimensions;
-  return compaction->of_all() && MayBeSplit(*maintenance->meta) &&
-         (!maintenance->in_vacuum || components <= kVacuumComponents);
-}
 
 const float* CentroidOf(const Build* build, uint32_t list) {
   return &(*build->routing)->centroids[size_t{list} * build->dimensions];
@@ -60,7 +50,7 @@ bool FeedSplitter(Compaction* compaction, ListSplitter* splitter, const SegmentE
   CloseSegment(blocks);
   pfree(row);
   pfree(centred);
-  return !maintenance->gave_up;
+  return !StoreFailed(maintenance);
 }
 
 void RunSplitter(ListSplitter* splitter) {
@@ -124,8 +114,8 @@ Held<RecallCurve>* ReadCurve(const Maintenance* maintenance) {
 void StartCalibrating(Compaction* compaction) {
   Build* build = compaction->build;
   ListWork* work = compaction->work;
-  const KeptRows& kept = **compaction->kept;
-  if (kept.tids.size() < kMinQueries) return;
+  const SampleRows& sample = **compaction->sample;
+  if (sample.tids.size() < kMinQueries) return;
   Held<RecallCurve>* old = ReadCurve(compaction->maintenance);
   const bool stays = (*old)->from_queries && work->splitter == nullptr;
   if ((*old)->from_queries && !stays)
@@ -141,10 +131,10 @@ void StartCalibrating(Compaction* compaction) {
     options.bound_loss = (*old)->bound_loss;
     build->calibration = Hold<Calibration>(build->context, [&] {
       const size_t d = build->dimensions;
-      std::vector<float> queries(kept.values.size());
-      for (size_t i = 0; i < kept.tids.size(); ++i)
-        ToRoutingSpace(build->metric, &kept.values[i * d], d, &queries[i * d]);
-      return new Calibration(options, build->routing->object, std::move(queries), kept.tids);
+      std::vector<float> queries(sample.rows.size());
+      for (size_t i = 0; i < sample.tids.size(); ++i)
+        ToRoutingSpace(build->metric, &sample.rows[i * d], d, &queries[i * d]);
+      return new Calibration(options, build->routing->object, std::move(queries), sample.tids);
     });
     work->calibrates = true;
   }
@@ -154,7 +144,7 @@ void StartCalibrating(Compaction* compaction) {
 }  // namespace
 
 bool StartListWork(Compaction* compaction) {
-  if (!IsWanted(compaction)) return true;
+  if (!compaction->of_all() || !MayWorkOnLists(compaction->maintenance, compaction->rows)) return true;
   Build* build = compaction->build;
   auto* work = static_cast<ListWork*>(palloc0(sizeof(ListWork)));
   compaction->work = work;

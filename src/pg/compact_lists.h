@@ -8,12 +8,6 @@
 
 namespace ivfremote {
 
-// Rows of the table that were kept as they are, to be the queries of a calibration.
-struct KeptRows {
-  std::vector<float> values;  // [n x dimensions], as the user gave them
-  std::vector<Tid> tids;
-};
-
 // Rows of one block on their way into the sorts. Arrays of `capacity`.
 struct RowBatch {
   size_t capacity;
@@ -33,7 +27,7 @@ struct ListWork {
   size_t batch_rows;  // at most, of a batch
 };
 
-// Splits lists, if there are any to be split, in compaction->build->routing; starts a calibration with the rows kept, if they
+// Splits lists, if there are any to be split, in compaction->build->routing; starts a calibration with the sample's rows, if they
 // are enough. compaction->work stays null if there is nothing to do. False if the store has failed.
 bool StartListWork(Compaction* compaction);
 

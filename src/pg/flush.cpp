@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "pg/build_assign.h"
+#include "pg/flush_sample.h"
 #include "pg/maintenance.h"
 #include "pg/open_index.h"
 #include "pg/pending.h"
@@ -20,8 +21,9 @@ namespace {
 // From then on rows are appended to a new generation, and the one there was is complete.
 void Seal(Maintenance* maintenance) {
   MetaPage* meta = maintenance->meta;
-  PendingGeneration next = CreateGeneration(maintenance->index, TakeIds(maintenance->index, 1), meta->list_count);
-  if (meta->trained()) next.code_kind = meta->code_kind;
+  const CodeKind code_kind = meta->trained() ? meta->code_kind : CodeKind::kFloat32;
+  const PendingGeneration next =
+      CreateGeneration(maintenance->index, TakeIds(maintenance->index, 1), meta->list_count, code_kind);
   TestPoint("seal.directory");
   meta->sealed = meta->current;
   meta->current = next;
@@ -32,17 +34,29 @@ void Seal(Maintenance* maintenance) {
 
 bool IsRaw(const PendingGeneration& generation) { return generation.list_count == 0; }
 
+// Of rows that have lists.
 AssignedRows SortCodedRows(const MetaPage& meta, Build* build) {
   RowSorts sorts = StartSorts(SortKilobytes(1), nullptr, nullptr);
+  Held<SampleMatcher>* sample = meta.sealed.sampled() ? ReadSample(build, meta, meta.sealed) : nullptr;
   PendingReader* reader = StartPendingReader(build->index, meta, meta.sealed);
   PendingRow row;
   while (NextPendingRow(reader, &row)) {
     const Tid tid{row.tid_block, row.tid_offset};
-    PutSortRow(&sorts, row.list, row.centroid, tid, PendingRowCode(reader), reader->layout.code_bytes);
+    const std::byte* code = PendingRowCode(reader);
+    if (row.list >= meta.list_count || row.centroid >= meta.list_count)
+      ThrowCorruptIndex(build->index, reader->block, "a pending row is of a list that there is not");
+    if (sample != nullptr)
+      CallCore([&] {
+        (*sample)->Offer(tid, row.centroid, code);
+        return Status::Ok();
+      });
+    PutSortRow(&sorts, row.list, row.centroid, tid, code, reader->layout.code_bytes);
     PutSortTid(&sorts, tid);
     ++build->indexed_rows;
   }
   EndPendingReader(reader);
+  if (sample != nullptr) TakeSample(build, sample);
+  else DrawSampleOfFloats(build, meta, meta.sealed);
   return FinishSorts(build, &sorts);
 }
 
@@ -51,6 +65,7 @@ AssignedRows SortRawRows(const MetaPage& meta, Build* build) {
   build->pending = &meta;
   build->spill = GetIndexOptions(build->index)->spill;
   StartCoding(build);
+  DrawSampleOfFloats(build, meta, meta.sealed);
   return AssignRows(build);
 }
 
@@ -110,8 +125,7 @@ bool TrainOnSealed(Maintenance* maintenance, uint64_t pending_rows, uint64_t* ro
   if (built) {
     TestPoint("flush.uploaded");
     after->sealed = meta->current;
-    after->current = CreateGeneration(build->index, generation, after->list_count);
-    after->current.code_kind = after->code_kind;
+    after->current = CreateGeneration(build->index, generation, after->list_count, after->code_kind);
     after->last_flush = GetCurrentTimestamp();
     TestPoint("flush.pages");
     PublishMeta(build->index, after);

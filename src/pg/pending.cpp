@@ -3,37 +3,41 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/calibration.h"
 #include "core/coding.h"
 #include "core/distance.h"
 #include "core/half.h"
 #include "core/list_ranker.h"
 #include "pg/routing_pages.h"
 #include "pg/stream.h"
+#include "pg/test_point.h"
 #include "pg/wall.h"
 
 extern "C" {
+#include "common/pg_prng.h"
 #include "utils/timestamp.h"
 }
 
 namespace ivfremote {
 
-PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t list_count) {
-  const uint32_t group_count = std::clamp(list_count, 1u, kMaxPendingGroups);
+PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t list_count, CodeKind code_kind) {
+  PendingGeneration generation;
+  generation.id = id;
+  generation.group_count = std::clamp(list_count, 1u, kMaxPendingGroups);
+  generation.list_count = list_count;
+  generation.code_kind = code_kind;
+  if (code_kind != CodeKind::kFloat32) generation.flags |= PendingGeneration::kSampled;
   TreeWriter tree;
   TreeWriterInit(&tree, index, id);
   auto* chains = static_cast<PendingChain*>(palloc(kChainsPerPage * sizeof(PendingChain)));
   std::fill(chains, chains + kChainsPerPage, PendingChain{});
-  for (uint32_t first = 0; first < group_count; first += kChainsPerPage) {
-    const auto count = std::min<uint32_t>(kChainsPerPage, group_count - first);
+  for (uint32_t first = 0; first < generation.chain_count(); first += kChainsPerPage) {
+    const auto count = std::min<uint32_t>(kChainsPerPage, generation.chain_count() - first);
     TreeWriterAddLeaf(&tree, PageKind::kPendingDirectory, first / kChainsPerPage, count,
                       std::as_bytes(std::span(chains, count)));
   }
   pfree(chains);
   const StreamRef directory = TreeWriterFinish(&tree, 0);
-  PendingGeneration generation;
-  generation.id = id;
-  generation.group_count = group_count;
-  generation.list_count = list_count;
   generation.directory_root = directory.root;
   generation.directory_depth = directory.depth;
   generation.began = GetCurrentTimestamp();
@@ -69,12 +73,16 @@ namespace {
 
 PendingChain* ChainsOf(std::byte* payload) { return reinterpret_cast<PendingChain*>(payload); }
 
+PendingChain ReadChain(Relation index, const PendingGeneration& generation, uint32_t group) {
+  PageCopy page;
+  CopyPage(index, PendingDirectoryBlock(index, generation, group), PageKind::kPendingDirectory, generation.id, &page);
+  return ChainsOf(page.payload)[group % kChainsPerPage];
+}
+
 }  // namespace
 
 BlockNumber PendingChainHead(Relation index, const PendingGeneration& generation, uint32_t group) {
-  PageCopy page;
-  CopyPage(index, PendingDirectoryBlock(index, generation, group), PageKind::kPendingDirectory, generation.id, &page);
-  return ChainsOf(page.payload)[group % kChainsPerPage].head;
+  return ReadChain(index, generation, group).head;
 }
 
 void CheckPendingRows(Relation index, BlockNumber block, const PendingLayout& layout, const PageSpecial& special,
@@ -239,6 +247,8 @@ bool AppendRow(Relation index, const MetaPage& meta, uint32_t group, const Pendi
       LockBuffer(meta_buffer, BUFFER_LOCK_UNLOCK);
       break;
     }
+    // The one that may wait under a page lock: whoever seals must wait for this insert.
+    TestPoint("insert.compared");
     LockBuffer(directory_buffer, BUFFER_LOCK_EXCLUSIVE);
     CheckLivePage(index, directory_block, BufferGetPage(directory_buffer), PageKind::kPendingDirectory, meta.current.id);
     const BlockNumber tail_block =
@@ -287,7 +297,43 @@ bool AppendRow(Relation index, const MetaPage& meta, uint32_t group, const Pendi
   return current;
 }
 
+// Appends a row as `layout` has it, in place or with a stream of its own. False if the meta page has changed.
+bool Append(Relation index, const MetaPage& meta, uint32_t group, const PendingLayout& layout, PendingRow row, Bytes code) {
+  StreamRef wide;
+  if (layout.wide) {
+    wide = WriteStream(index, meta.current.id, code);
+    TestPoint("insert.overflow");
+    code = std::as_bytes(std::span(&wide, 1));
+  }
+  return AppendRow(index, meta, group, layout, {row, code});
+}
+
+bool IsDrawn(Relation index, const MetaPage& meta) {
+  double rows = 0;
+  for (uint32_t i = 0; i < meta.segment_count; ++i) rows += static_cast<double>(meta.segments[i].rows);
+  const double draw = pg_prng_double(&pg_global_prng_state);
+  // Pending rows are counted where it matters.
+  if (draw >= SampledShare(rows, meta.dimensions)) return false;
+  rows += static_cast<double>(CountPendingRows(index, meta.current));
+  if (draw >= SampledShare(rows, meta.dimensions)) return false;
+  // Rows that come and go without a flush must not fill the index with their samples.
+  return ReadChain(index, meta.current, meta.current.group_count).rows < CalibrationQueries(rows, meta.dimensions);
+}
+
+// A row that has been appended, once more as it is. Nothing is lost with one that can't be.
+void AppendToSample(Relation index, const MetaPage& meta, PendingRow row, const Vector& vector) {
+  row.list = row.centroid = 0;
+  const PendingLayout layout = PendingLayoutFor({CodeKind::kFloat32, 32, meta.dimensions});
+  (void)Append(index, meta, meta.current.group_count, layout, row,
+               std::as_bytes(std::span(vector.values, vector.dimensions)));
+}
+
 }  // namespace
+
+double SampledShare(double rows, uint32_t dimensions) {
+  rows = std::max(rows, 1.0);
+  return CalibrationQueries(rows, dimensions) / rows;
+}
 
 bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector) {
   const bool zero = SquaredNorm(vector.values, vector.dimensions) == 0;
@@ -307,23 +353,17 @@ bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector) {
     if (meta->dimensions != vector.dimensions) ThrowDimensionMismatch(meta->dimensions, vector.dimensions);
 
     const PendingLayout layout = PendingLayoutFor(meta->FormatOf(meta->current), meta->current.row_bytes);
-    NewRow row{};
-    const Tid id = TidOf(tid);
-    row.row.tid_block = id.block;
-    row.row.tid_offset = id.offset;
-    row.code = std::as_bytes(std::span(vector.values, vector.dimensions));
+    PendingRow row{};
+    row.tid_block = TidOf(tid).block;
+    row.tid_offset = TidOf(tid).offset;
+    Bytes code = std::as_bytes(std::span(vector.values, vector.dimensions));
     if (meta->trained()) {
-      auto* code = static_cast<std::byte*>(palloc(layout.code_bytes));
-      row.row.list = row.row.centroid = CodeRow(index, *meta, vector, code);
-      row.code = {code, layout.code_bytes};
+      auto* coded = static_cast<std::byte*>(palloc(layout.code_bytes));
+      row.list = row.centroid = CodeRow(index, *meta, vector, coded);
+      code = {coded, layout.code_bytes};
     }
-    StreamRef wide;
-    if (layout.wide) {
-      wide = WriteStream(index, meta->current.id, row.code);
-      row.code = std::as_bytes(std::span(&wide, 1));
-    }
-    const uint32_t group = PendingGroupOf(row.row.list, meta->current);
-    done = AppendRow(index, *meta, group, layout, row);
+    done = Append(index, *meta, PendingGroupOf(row.list, meta->current), layout, row, code);
+    if (done && meta->current.sampled() && IsDrawn(index, *meta)) AppendToSample(index, *meta, row, vector);
   }
   pfree(meta);
   return indexed;

@@ -8,8 +8,8 @@
 
 namespace ivfremote {
 
-// Writes the empty directory of a new generation of an index with so many lists; 0: untrained.
-PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t list_count);
+// Writes the empty directory of a new generation of an index with so many lists (0: untrained), of rows of this kind.
+PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t list_count, CodeKind code_kind);
 
 // Writes the meta page and the empty directory of an untrained index into an unlogged index's init fork.
 void WriteInitFork(Relation index, MetaPage* meta);
@@ -18,7 +18,10 @@ void WriteInitFork(Relation index, MetaPage* meta);
 // row is not indexed (a zero vector under cosine). Never touches the store.
 bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector);
 
-// The first page of a group's chain, or kNoBlock.
+// Of an index with so many rows, the share that is kept for calibrations.
+double SampledShare(double rows, uint32_t dimensions);
+
+// The first page of a group's chain, or kNoBlock. The group after the last is the sample of a generation that has one.
 BlockNumber PendingChainHead(Relation index, const PendingGeneration& generation, uint32_t group);
 // Its page of the generation's directory.
 BlockNumber PendingDirectoryBlock(Relation index, const PendingGeneration& generation, uint32_t group);

@@ -12,7 +12,7 @@ namespace {
 // Copies the next page of the chains; false if there is none.
 bool NextPage(PendingReader* reader) {
   while (reader->next_block == kNoBlock) {
-    if (reader->next_group == reader->generation.group_count) return false;
+    if (reader->next_group == reader->end_group) return false;
     reader->next_block = PendingChainHead(reader->index, reader->generation, reader->next_group++);
     reader->position = 0;
   }
@@ -25,17 +25,32 @@ bool NextPage(PendingReader* reader) {
   return true;
 }
 
-}  // namespace
-
-PendingReader* StartPendingReader(Relation index, const MetaPage& meta, const PendingGeneration& generation) {
+PendingReader* StartReader(Relation index, const PendingGeneration& generation, const PendingLayout& layout) {
   auto* reader = static_cast<PendingReader*>(palloc0(sizeof(PendingReader)));
   reader->index = index;
   reader->generation = generation;
-  // Before the first row fixed the dimensions there are no pages.
-  if (generation.id == 0 || meta.dimensions == 0) reader->generation.group_count = 0;
-  else reader->layout = PendingLayoutFor(meta.FormatOf(generation), generation.row_bytes);
-  if (reader->layout.wide) reader->wide = static_cast<std::byte*>(palloc(reader->layout.code_bytes));
+  reader->layout = layout;
+  if (layout.wide) reader->wide = static_cast<std::byte*>(palloc(layout.code_bytes));
   reader->block = reader->next_block = kNoBlock;
+  return reader;
+}
+
+}  // namespace
+
+PendingReader* StartPendingReader(Relation index, const MetaPage& meta, const PendingGeneration& generation) {
+  // Before the first row fixed the dimensions there are no pages.
+  const bool none = generation.id == 0 || meta.dimensions == 0;
+  PendingReader* reader = StartReader(
+      index, generation, none ? PendingLayout{} : PendingLayoutFor(meta.FormatOf(generation), generation.row_bytes));
+  reader->end_group = none ? 0 : generation.group_count;
+  return reader;
+}
+
+PendingReader* StartSampleReader(Relation index, const MetaPage& meta, const PendingGeneration& generation) {
+  PendingReader* reader =
+      StartReader(index, generation, PendingLayoutFor({CodeKind::kFloat32, 32, meta.dimensions}));
+  reader->next_group = generation.group_count;
+  reader->end_group = generation.chain_count();
   return reader;
 }
 

@@ -13,14 +13,18 @@ struct PendingReader {
   PageCopy page;
 
   uint32_t next_group;
+  uint32_t end_group;
   BlockNumber block;        // of the page; kNoBlock: none yet
   BlockNumber next_block;   // of the chain being read
-  uint32_t position;  // the least the next page may have
+  uint32_t position;        // the least the next page may have
   uint32_t row;             // next one of the page
 };
 
 // Allocated in the current context.
 PendingReader* StartPendingReader(Relation index, const MetaPage& meta, const PendingGeneration& generation);
+
+// Of its sample instead: rows as floats, which may be dead.
+PendingReader* StartSampleReader(Relation index, const MetaPage& meta, const PendingGeneration& generation);
 
 // The next live row; false at the end. Looks for interrupts, and delays VACUUM, between pages.
 bool NextPendingRow(PendingReader* reader, PendingRow* row);

@@ -12,6 +12,7 @@
 #include "pg/server.h"
 #include "pg/settings.h"
 #include "pg/stream.h"
+#include "pg/test_point.h"
 #include "pg/tid_map.h"
 
 namespace ivfremote {
@@ -229,6 +230,7 @@ BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generat
                            uint32_t* position, const PendingLayout& layout, const ProbedLists* lists,
                            std::byte* wide_row) {
   LookAtWave(search);
+  TestPoint("search.pending");
   PageCopy page;
   CopyPage(search->index, block, PageKind::kPending, generation.id, &page);
   CheckPendingRows(search->index, block, layout, page.special, position);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "pg/compact.h"
 #include "pg/compat.h"
 #include "pg/read_error.h"
 #include "pg/server.h"
@@ -17,12 +16,12 @@ namespace {
 // The longest the core waits before we look for interrupts.
 constexpr std::chrono::milliseconds kStep{100};
 
-// A warning in VACUUM; else an error.
-void Fail(Maintenance* maintenance, const RangeFetch* wave, const CoreError& error) {
-  if (maintenance->in_vacuum) return GiveUpCompaction(maintenance, error.sqlstate, error.message);
+// Recorded in VACUUM; else an error.
+void Fail(Maintenance* maintenance, size_t failed, size_t requests, const CoreError& error) {
+  if (maintenance->limit != nullptr) return RecordFailure(maintenance->limit, error.sqlstate, error.message);
   const char* server = maintenance->server;
   ThrowReadError(maintenance->index,
-                 {server, wave->requests_failed(), wave->requests_in_wave(),
+                 {server, failed, requests,
                   psprintf("Check the server with SELECT * FROM ivfremote_check_server(%s), then run the statement again; "
                            "nothing has changed.",
                            quote_literal_cstr(server))},
@@ -40,9 +39,11 @@ bool RunWave(Maintenance* maintenance, RangeFetch* wave) {
   CoreError error = StartWave(maintenance, wave);
   // Of whatever has been looked up: hours of work must not hold back VACUUM.
   InvalidateCatalogSnapshot();
+  StoreLimit* limit = maintenance->limit;
   bool reread = false;
   for (bool done = false; error.sqlstate == 0 && !done;) {
-    error = RunCore([&] { return wave->Step(Clock::now() + kStep, &done); });
+    const Clock::time_point start = Clock::now();
+    error = RunCore([&] { return wave->Step(start + kStep, &done); });
     CHECK_FOR_INTERRUPTS();
     if (error.sqlstate != 0 && error.code == StatusCode::kDenied && !reread) {
       // The user mapping may have changed since it was read.
@@ -50,22 +51,25 @@ bool RunWave(Maintenance* maintenance, RangeFetch* wave) {
       ForgetSessionStore(maintenance->server, maintenance->index->rd_rel->relowner);
       error = StartWave(maintenance, wave);
     }
-    if (error.sqlstate == 0 && Clock::now() > maintenance->deadline) {
-      GiveUpCompaction(maintenance, ERRCODE_IO_ERROR, "there is no time left");
+    if (limit == nullptr) continue;
+    limit->time_left -= Clock::now() - start;
+    if (error.sqlstate == 0 && !done && limit->time_left <= Clock::duration::zero()) {
+      RecordFailure(limit, ERRCODE_IO_ERROR, "it takes too long");
       return false;
     }
   }
   if (error.sqlstate == 0) return true;
-  Fail(maintenance, wave, error);
+  Fail(maintenance, wave->requests_failed(), wave->requests_in_wave(), error);
   return false;
 }
 
 bool ReadWave(SegmentBlocks* blocks) {
+  RangeFetch* wave = nullptr;
   CallCore([&] {
-    blocks->wave = (*blocks->reader)->NextWave();
+    wave = (*blocks->reader)->NextWave();
     return Status::Ok();
   });
-  return RunWave(blocks->maintenance, blocks->wave);
+  return RunWave(blocks->maintenance, wave);
 }
 
 [[noreturn]] void ThrowDamagedPages(Relation index, const CoreError& error) {
@@ -127,11 +131,8 @@ bool NextBlock(SegmentBlocks* blocks) {
     InvalidateCatalogSnapshot();
     bool found = false;
     const CoreError error = RunCore([&] { return reader.NextBlock(&found); });
-    if (error.sqlstate != 0) {
-      if (blocks->segment->place == SegmentPlace::kPages) ThrowDamagedPages(blocks->maintenance->index, error);
-      Fail(blocks->maintenance, blocks->wave, error);
-      return false;
-    }
+    CheckSegmentBytes(blocks->maintenance, *blocks->segment, error);
+    if (error.sqlstate != 0) return false;
     if (found) return true;
     if (reader.all_read()) return false;
     if (blocks->segment->place == SegmentPlace::kPages)
@@ -162,6 +163,12 @@ bool ReadSegmentBytes(Maintenance* maintenance, const SegmentEntry& segment, uin
     });
   Drop(wave);
   return read;
+}
+
+void CheckSegmentBytes(Maintenance* maintenance, const SegmentEntry& segment, const CoreError& error) {
+  if (error.sqlstate == 0) return;
+  if (segment.place == SegmentPlace::kPages) ThrowDamagedPages(maintenance->index, error);
+  Fail(maintenance, 0, 0, error);
 }
 
 void CloseSegment(SegmentBlocks* blocks) {

@@ -11,7 +11,6 @@ struct SegmentBlocks {
   Maintenance* maintenance;
   const SegmentEntry* segment;
   Held<SegmentReader>* reader;
-  RangeFetch* wave;  // the reader's, of what was read last; null before
   TreeReader pages;  // embedded
 
   const BlockEntry& entry() const { return (*reader)->entry(); }
@@ -21,11 +20,14 @@ struct SegmentBlocks {
 // Of all lists, or of those l for which wanted[l]. In the current memory context; `segment` must stay.
 SegmentBlocks* OpenSegment(Maintenance* maintenance, const SegmentEntry* segment, const bool* wanted);
 
-// The next block; false at the end, or if the store has failed in VACUUM (maintenance->gave_up). Waits for the store.
+// The next block; false at the end, or when maintenance->limit has been met (StoreFailed). Waits for the store.
 bool NextBlock(SegmentBlocks* blocks);
 
-// Any bytes of a segment. False if the store has failed in VACUUM.
+// Any bytes of a segment. False if maintenance->limit has been met.
 bool ReadSegmentBytes(Maintenance* maintenance, const SegmentEntry& segment, uint64_t offset, size_t length, std::byte* to);
+
+// What was decoded of these bytes: an error, or a failure of the store, if they are damaged.
+void CheckSegmentBytes(Maintenance* maintenance, const SegmentEntry& segment, const CoreError& error);
 
 void CloseSegment(SegmentBlocks* blocks);
 

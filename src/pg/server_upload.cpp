@@ -115,13 +115,6 @@ void WarnOfTrouble(ServerUpload* state, const Look& look) {
   pfree(patience);
 }
 
-void Fail(StoreLimit* limit, int sqlstate, const char* why) {
-  CHECK_FOR_INTERRUPTS();
-  limit->failed = true;
-  limit->sqlstate = sqlstate;
-  strlcpy(limit->why, why, sizeof limit->why);
-}
-
 // Waits, interruptibly, until `step` (which sets its second argument) says it is done. False if the limit ends it.
 template <typename Step>
 bool StepUntilDone(ServerUpload* state, Step step) {
@@ -139,11 +132,11 @@ bool StepUntilDone(ServerUpload* state, Step step) {
     if (limit != nullptr) {
       limit->time_left -= Clock::now() - start;
       if (error.sqlstate != 0) {
-        Fail(limit, error.sqlstate, error.message);
+        RecordFailure(limit, error.sqlstate, error.message);
         return false;
       }
       if (!done && limit->time_left <= Clock::duration::zero()) {
-        Fail(limit, ERRCODE_IO_ERROR, look.failures > 0 ? look.last : "it takes too long");
+        RecordFailure(limit, ERRCODE_IO_ERROR, look.failures > 0 ? look.last : "it takes too long");
         return false;
       }
     } else if (error.sqlstate != 0) {
@@ -191,6 +184,13 @@ ServerUpload* OpenServer(Relation index, const char* server, bool keys_worked, S
 }
 
 }  // namespace
+
+void RecordFailure(StoreLimit* limit, int sqlstate, const char* why) {
+  CHECK_FOR_INTERRUPTS();
+  limit->failed = true;
+  limit->sqlstate = sqlstate;
+  strlcpy(limit->why, why, sizeof limit->why);
+}
 
 bool CheckServerAnswers(Relation index, const char* server, StoreLimit* limit) {
   const Uuid incarnation = GetIncarnation();

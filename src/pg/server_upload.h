@@ -17,6 +17,8 @@ struct StoreLimit {
   char why[1024];
 };
 
+void RecordFailure(StoreLimit* limit, int sqlstate, const char* why);
+
 // In the following `limit` is null for builds and maintenance by hand: their store may fail for ivfremote.write_timeout,
 // then that is an error. With a limit a failure is recorded there, and false returned.
 

@@ -12,13 +12,13 @@ struct Generation {
   const PendingGeneration* generation;
   const char* part;
   PendingLayout layout;
-  PendingChain* chains;     // [group_count], as the directory had them
-  BlockNumber* directory;   // [group_count]: the page of the directory; kNoBlock: it can't be read
+  PendingChain* chains;     // [chain_count], as the directory had them
+  BlockNumber* directory;   // [chain_count]: the page of the directory; kNoBlock: it can't be read
 };
 
 void TakeChains(Verify* verify, void* argument, BlockNumber block, uint32_t number, const PageCopy& page) {
   auto* state = static_cast<Generation*>(argument);
-  const uint32_t groups = state->generation->group_count;
+  const uint32_t groups = state->generation->chain_count();
   const uint64_t first = uint64_t{number} * kChainsPerPage;
   const uint32_t expected = first >= groups ? 0 : std::min<uint32_t>(groups - static_cast<uint32_t>(first), kChainsPerPage);
   if (page.special.used != expected) {
@@ -51,9 +51,11 @@ void VerifyRow(Verify* verify, const Generation& state, BlockNumber block, uint3
     Report(verify, {state.part, block}, "pending row %u has an impossible TID", number);
     return;
   }
-  PutPendingRow(verify, block, number, tid);
+  // A row of the sample is there twice, and may be dead.
+  const bool of_sample = group == state.generation->group_count;
+  if (!of_sample) PutPendingRow(verify, block, number, tid);
   const uint32_t lists = state.generation->list_count == 0 ? 1 : meta.list_count;
-  if (row.list >= lists || row.centroid >= lists || PendingGroupOf(row.list, *state.generation) != group)
+  if (!of_sample && (row.list >= lists || row.centroid >= lists || PendingGroupOf(row.list, *state.generation) != group))
     Report(verify, spot, "pending row is of list %u and centroid %u, in the chain of group %u", row.list, row.centroid, group);
   if (!state.layout.wide) return;
   StreamRef ref;
@@ -102,18 +104,21 @@ void VerifyChain(Verify* verify, const Generation& state, uint32_t group) {
 void VerifyPending(Verify* verify, const PendingGeneration& generation, const char* part) {
   if (generation.id == 0) return;
   Generation state{&generation, part, {}, nullptr, nullptr};
-  state.chains = static_cast<PendingChain*>(palloc(generation.group_count * sizeof(PendingChain)));
-  state.directory = static_cast<BlockNumber*>(palloc(generation.group_count * sizeof(BlockNumber)));
-  std::fill(state.directory, state.directory + generation.group_count, kNoBlock);
+  state.chains = static_cast<PendingChain*>(palloc(generation.chain_count() * sizeof(PendingChain)));
+  state.directory = static_cast<BlockNumber*>(palloc(generation.chain_count() * sizeof(BlockNumber)));
+  std::fill(state.directory, state.directory + generation.chain_count(), kNoBlock);
   StreamRef directory;
   directory.root = generation.directory_root;
   directory.depth = generation.directory_depth;
-  directory.bytes = (generation.group_count + kChainsPerPage - 1) / kChainsPerPage;
+  directory.bytes = (generation.chain_count() + kChainsPerPage - 1) / kChainsPerPage;
   WalkStream(verify, {part, generation.id, directory, PageKind::kPendingDirectory, TakeChains, &state});
   if (verify->meta->dimensions != 0) {
     state.layout = PendingLayoutFor(verify->meta->FormatOf(generation), generation.row_bytes);
     for (uint32_t group = 0; group < generation.group_count; ++group)
       if (state.directory[group] != kNoBlock) VerifyChain(verify, state, group);
+    state.layout = PendingLayoutFor({CodeKind::kFloat32, 32, verify->meta->dimensions});
+    if (generation.sampled() && state.directory[generation.group_count] != kNoBlock)
+      VerifyChain(verify, state, generation.group_count);
   }
   pfree(state.chains);
   pfree(state.directory);

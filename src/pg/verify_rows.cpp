@@ -82,31 +82,49 @@ Spot SpotOf(const Verify* verify, int64 place, Tid tid) {
   return {psprintf("segment " UINT64_FORMAT, id), kNoBlock, nullptr, tid};
 }
 
-// Whether the row still is in that place: bulk delete may have marked it since we were there.
-bool StillAlive(Verify* verify, int64 place, Tid tid) {
-  if (place < kPending) {
-    if (!verify->tid_map_whole[place]) return true;
-    const SegmentEntry& segment = verify->meta->segments[place];
-    TreeReader reader;
-    TreeReaderInit(&reader, verify->index, segment.id, segment.tid_map);
-    const bool alive = TidMapHas(&reader, tid);
-    if (reader.inner != nullptr) pfree(reader.inner);
-    return alive;
-  }
-  const MetaPage& meta = *verify->meta;
+bool IsAliveInSegment(const Verify* verify, const SegmentEntry& segment, Tid tid) {
+  TreeReader reader;
+  TreeReaderInit(&reader, verify->index, segment.id, segment.tid_map);
+  const bool alive = TidMapHas(&reader, tid);
+  if (reader.inner != nullptr) pfree(reader.inner);
+  return alive;
+}
+
+bool IsAliveOnPage(Verify* verify, const PendingGeneration& generation, int64 place, Tid tid) {
   auto* page = static_cast<PageCopy*>(palloc(sizeof(PageCopy)));
   bool alive = false;
-  for (const PendingGeneration* generation : {&meta.sealed, &meta.current}) {
-    if (generation->id == 0 || !LookAgain(verify, PendingBlock(place), PageKind::kPending, generation->id, page)) continue;
-    const PendingLayout layout = PendingLayoutFor(meta.FormatOf(*generation), generation->row_bytes);
+  if (LookAgain(verify, PendingBlock(place), PageKind::kPending, generation.id, page)) {
+    const PendingLayout layout = PendingLayoutFor(verify->meta->FormatOf(generation), generation.row_bytes);
     const auto number = static_cast<uint32_t>(place & 0xffff);
     PendingRow row;
-    if (number >= page->special.used || number >= layout.rows_per_page) break;
-    std::memcpy(&row, page->payload + layout.RowOffset(number), sizeof row);
-    alive = (row.flags & PendingRow::kDead) == 0 && Tid{row.tid_block, row.tid_offset} == tid;
+    std::memcpy(&row, page->payload + layout.RowOffset(std::min(number, layout.rows_per_page - 1)), sizeof row);
+    alive = number < page->special.used && (row.flags & PendingRow::kDead) == 0 &&
+            Tid{row.tid_block, row.tid_offset} == tid;
   }
   pfree(page);
   return alive;
+}
+
+bool IsLiveNow(const Verify* verify, uint64_t owner) {
+  auto* now = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
+  ReadMeta(verify->index, now);
+  const bool live = IsLive(*now, owner);
+  pfree(now);
+  return live;
+}
+
+// Whether the row still is in that place: bulk delete may have marked it since we were there. Of what has been flushed or
+// compacted meanwhile nobody marks anything, so it says nothing any more: false.
+bool StillAlive(Verify* verify, int64 place, Tid tid) {
+  const MetaPage& meta = *verify->meta;
+  if (place < kPending) {
+    const SegmentEntry& segment = meta.segments[place];
+    const bool alive = !verify->tid_map_whole[place] || IsAliveInSegment(verify, segment, tid);
+    return alive && IsLiveNow(verify, segment.id);
+  }
+  for (const PendingGeneration* generation : {&meta.sealed, &meta.current})
+    if (generation->id != 0 && IsAliveOnPage(verify, *generation, place, tid)) return IsLiveNow(verify, generation->id);
+  return false;
 }
 
 // --------------------------------------------------------------------------------------------------------------------

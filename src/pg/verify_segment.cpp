@@ -7,7 +7,9 @@
 #include "core/object_store.h"
 #include "core/routing.h"
 #include "core/segment_format.h"
+#include "pg/read_error.h"
 #include "pg/server.h"
+#include "pg/settings.h"
 #include "pg/verify.h"
 
 namespace ivfremote {
@@ -149,11 +151,24 @@ void CheckStoreAnswers(const SegmentCheck* check, const CoreError& error) {
   if (error.sqlstate == 0 || error.code == StatusCode::kNotFound || error.code == StatusCode::kCorrupt ||
       error.code == StatusCode::kUnsupported)
     return;
-  CHECK_FOR_INTERRUPTS();
-  ereport(ERROR, (errcode(error.sqlstate),
-                  errmsg("could not read index \"%s\" from server \"%s\"",
-                         RelationGetRelationName(check->verify->index), check->server),
-                  errdetail_internal("%s", error.message)));
+  const char* hint = psprintf("Check the server with SELECT * FROM ivfremote_check_server(%s), then run the statement again.",
+                              quote_literal_cstr(check->server));
+  ThrowReadError(check->verify->index, {check->server, 1, 1, hint}, error);
+}
+
+// Calls step(deadline, &done), interruptibly, until it is done or fails; for as long as a scan would wait.
+template <typename Step>
+CoreError StepUntilDone(Step step) {
+  const Clock::time_point deadline =
+      settings.scan_timeout_ms > 0 ? Clock::now() + milliseconds(settings.scan_timeout_ms) : Clock::time_point::max();
+  for (bool done = false;;) {
+    const CoreError error = RunCore([&] {
+      if (Clock::now() > deadline) return Status::Timeout("no answer within ivfremote.scan_timeout");
+      return step(Clock::now() + kStep, &done);
+    });
+    CHECK_FOR_INTERRUPTS();
+    if (error.sqlstate != 0 || done) return error;
+  }
 }
 
 struct Listing {
@@ -174,10 +189,8 @@ uint64_t* ListParts(SegmentCheck* check) {
       return (*check->store)->List(FormatObjectKey({check->segment->name, 0}), after, kListedObjects,
                                    &(*listing)->objects, &(*listing)->operation);
     });
-    for (bool done = false; error.sqlstate == 0 && !done;) {
-      error = RunCore([&] { return (*listing)->operation->Step(Clock::now() + kStep, &done); });
-      CHECK_FOR_INTERRUPTS();
-    }
+    if (error.sqlstate == 0)
+      error = StepUntilDone([&](Clock::time_point until, bool* done) { return (*listing)->operation->Step(until, done); });
     CheckStoreAnswers(check, error);
     CallCore([&] {
       for (const ObjectInfo& object : (*listing)->objects) {
@@ -248,10 +261,12 @@ bool ReadBytes(SegmentCheck* check, uint64_t offset, uint32_t length) {
     const ObjectKey key{check->segment->name, static_cast<uint32_t>(part)};
     return (*check->store)->GetRanges({{FormatObjectKey(key), offset - part * check->segment->part_bytes, length}}, 1, &read.wave);
   });
-  while (error.sqlstate == 0 && read.completions.empty()) {
-    error = RunCore([&] { return read.wave->Step(Clock::now() + kStep, &read.completions); });
-    CHECK_FOR_INTERRUPTS();
-  }
+  if (error.sqlstate == 0)
+    error = StepUntilDone([&](Clock::time_point until, bool* done) {
+      Status status = read.wave->Step(until, &read.completions);
+      *done = !read.completions.empty();
+      return status;
+    });
   if (error.sqlstate == 0)
     error = RunCore([&] {
       read.wave.reset();
@@ -424,6 +439,7 @@ void VerifyBytes(SegmentCheck* check) {
   if (ends) {
     VerifySection(check, "routing", trailer.routing);
     VerifySection(check, "directory", trailer.directory);
+    if (trailer.sample.bytes > 0) VerifySection(check, "sample rows", trailer.sample);
     if (check->directory != nullptr && check->blocks_whole && check->copies != trailer.copies)
       Report(check->verify, {check->part}, "segment has " UINT64_FORMAT " rows in blocks instead of " UINT64_FORMAT,
              check->copies, trailer.copies);

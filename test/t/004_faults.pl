@@ -47,8 +47,9 @@ my ($code, $out, $err) = $node->psql('postgres', "$all; " . join('', map { "SET 
 	. "SET ivfremote.test_fault = ''; $search; BEGIN; $search; SAVEPOINT s; SET LOCAL ivfremote.test_fault = 'get_fail'; $search; ROLLBACK TO s; $search; COMMIT", on_error_stop => 0);
 is($out, "$answer\n$answer\n$answer", 'a session goes on after every fault');
 
-# Writes to the table make no request
+# Writes to the table make no request; what flushes and compactions do is in 027 and 028
 
+$node->safe_psql('postgres', 'ALTER INDEX items_idx SET (flush_threshold = 1000000)');
 for my $fault ('get_stall', 'get_fail', 'put_stall', 'put_fail')
 {
 	is($node->safe_psql('postgres', qq{
@@ -76,6 +77,7 @@ kept_ok($node, 'items', '<->', $dims, 'it is back');
 
 # Builds
 
+$node->safe_psql('postgres', 'ALTER INDEX items_idx SET (flush_threshold = 1)');
 my $build = q{CREATE INDEX other_idx ON items USING ivfremote (v) WITH (flush_threshold = 1, lists = 30, server = 'store')};
 my @before = files_below($directory, qr/./);
 my %writes = (
@@ -159,7 +161,7 @@ for my $quantization ('rabitq', 'none')
 		if ($said =~ /^XX001 .*$key/) { $errors++ } elsif ($said eq 'done') { $right++ } else { $wrong++; diag("byte $at: $said"); }
 	}
 	note("$quantization: flipped bits: $errors found, $right without effect");
-	cmp_ok($errors, '>=', 30, "$quantization: flipped bits are found");
+	cmp_ok($errors, '>=', 20, "$quantization: flipped bits are found");
 	is($wrong, 0, "$quantization: flipped bits give no wrong answer");
 	unlink "$directory/$object" or die $!;
 	error_like($node, $scan, $search, $reads{get_missing}, "$quantization: an object that was deleted");

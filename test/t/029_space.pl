@@ -22,6 +22,9 @@ sub pages
 	return ($on || $node)->safe_psql('postgres', "SELECT pg_relation_size('$index') / 8192");
 }
 
+# What is no growth: rows of one cycle may begin a page more than those of another, and how many are samples is chance.
+sub most { return 1 + 1.1 * $_[0]; }
+
 # Name, dimensions, CREATE INDEX's options, kind of table
 my @kinds = (
 	[ 'embedded', 20, 'flush_threshold = 50, lists = 6', '' ],
@@ -53,9 +56,7 @@ for my $kind (@kinds)
 		INSERT INTO $name SELECT id, v FROM points_$dims WHERE id <= $first;
 		CREATE INDEX ${name}_idx ON $name USING ivfremote (v) WITH ($options)});
 	my @pages = cycle($name, $dims, 20, "DELETE FROM $name", $rows);
-	# Rows of one cycle may lie on one page more of their chain than those of another.
-	my $slack = $options =~ /lists/ ? 0 : 1;
-	cmp_ok($pages[19], '<=', $pages[3] + $slack, "$name: all rows again and again: @pages");
+	cmp_ok($pages[19], '<=', most($pages[3]), "$name: all rows again and again: @pages");
 	kept_ok($node, $name, '<->', $dims, "$name: the rows of the last cycle");
 	# Pages with a live row stay: bounded by how many halves one survives.
 	@pages = cycle($name, $dims, 24, "DELETE FROM $name WHERE random() < 0.5", $rows / 2);
@@ -69,7 +70,7 @@ my @pages = split /\n/, $node->safe_psql('postgres', q{
 	INSERT INTO t SELECT id, v FROM points_20;
 	CREATE INDEX t_idx ON t USING ivfremote (v) WITH (flush_threshold = 50, lists = 6);} . q{
 	DELETE FROM t; INSERT INTO t SELECT id, v FROM points_20; VACUUM t; SELECT pg_relation_size('t_idx') / 8192;} x 20);
-cmp_ok($pages[19], '<=', $pages[3], "a temporary table: @pages");
+cmp_ok($pages[19], '<=', most($pages[3]), "a temporary table: @pages");
 
 # An index that is not swept because nothing calls for it is not read.
 $node->safe_psql('postgres', q{
@@ -84,20 +85,33 @@ my $read = sub {
 my $before = $read->();
 cmp_ok($read->() - $before, '<', 15, 'VACUUM with nothing to do reads a few pages of ' . pages('large_idx'));
 
+# Rows are inserted and flushed, segments compacted: nothing is vacuumed, so of the index alone depends which pages are used again.
+# How many pages the index has grown by since they could have been.
+sub use_pages_again
+{
+	my ($source) = @_;
+	my $insert = "INSERT INTO $source SELECT nextval('ids'), v FROM points_20 WHERE id <= 200";
+	$node->safe_psql('postgres', $insert);
+	$node->safe_psql('postgres', "SELECT ivfremote_flush('${source}_idx')");
+	$node->safe_psql('postgres', "CALL ivfremote_compact('${source}_idx')");
+	$node->safe_psql('postgres', 'SELECT txid_current()') for 1 .. 2;
+	$node->safe_psql('postgres', "SELECT ivfremote_flush('${source}_idx')");
+	my $before = pages("${source}_idx");
+	$node->safe_psql('postgres', "$insert; SELECT ivfremote_flush('${source}_idx')");
+	return pages("${source}_idx") - $before;
+}
+
 # -- A cursor's pages
 
-# An old cursor goes on, whatever is flushed, compacted and vacuumed meanwhile
-for my $source ('embedded', 'file', 'untrained')
+my $exact = 'SET enable_seqscan = off; SET enable_sort = off; SET ivfremote.probes = 1000; SET ivfremote.epsilon = 100';
+for my $source ('embedded', 'file', 'floats')
 {
 	$node->safe_psql('postgres', "TRUNCATE $source; INSERT INTO $source SELECT id, v FROM points_20; REINDEX TABLE $source");
+	is(use_pages_again($source), 0, "$source: pages are used again");
 	my $session = start_session($node);
-	my ($expected) = ask($session, "SET enable_seqscan = off; SET enable_sort = off; SET ivfremote.probes = 1000; SET ivfremote.epsilon = 100;
-		BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT sum(id), count(*) FROM $source");
+	my ($expected) = ask($session, "$exact; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT sum(id), count(*) FROM $source");
 	my $start = ask($session, "DECLARE c CURSOR FOR SELECT id FROM $source ORDER BY v <-> point(3, 20); FETCH 7 FROM c");
-	my $pages = pages("${source}_idx");
-	cycle($source, 20, 4, "DELETE FROM $source", 600);
-	my $grown = pages("${source}_idx");
-	cmp_ok($grown, '>', $pages, "$source: pages that a cursor may need are not used again");
+	cmp_ok(use_pages_again($source), '>', 0, "$source: but not those a cursor may need");
 	my ($rest, $errors) = ask($session, 'FETCH ALL FROM c');
 	my @ids = split /\n/, "$start\n$rest";
 	my $sum = 0;
@@ -106,8 +120,39 @@ for my $source ('embedded', 'file', 'untrained')
 	ask($session, 'COMMIT');
 	quit($session);
 	my @after = cycle($source, 20, 6, "DELETE FROM $source", 600);
-	cmp_ok($after[5], '<=', $after[2], "$source: they are used again after it: @after");
+	cmp_ok($after[5], '<=', most($after[2]), "$source: they are used again after it: @after");
 	kept_ok($node, $source, '<->', 20, "$source: after the cursor");
+}
+
+# A scan on its way through a chain of pending pages, of which most leave it
+SKIP:
+{
+	skip 'this build has no test points', 8
+	  unless $node->safe_psql('postgres', q{LOAD 'ivfremote'; SELECT count(*) FROM pg_settings WHERE name = 'ivfremote.test_point'});
+	for my $source ('untrained', 'wide')
+	{
+		my $dims = $source eq 'wide' ? 2100 : 20;
+		$node->safe_psql('postgres', "TRUNCATE $source; INSERT INTO $source SELECT id, v FROM points_$dims; DELETE FROM $source WHERE id % 100 <> 0");
+		my $gate = start_session($node);
+		ask($gate, 'SELECT pg_advisory_lock(1)');
+		my $session = start_session($node, name => 'scan');
+		my ($expected) = ask($session, "$exact; SELECT sum(id), count(*) FROM $source");
+		say_to($session, "SET ivfremote.test_point = 'search.pending=pause'; SELECT sum(id), count(*) FROM (SELECT id FROM $source ORDER BY v <-> point(3, $dims)) x");
+		$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'scan' AND wait_event = 'advisory'}) or die;
+		$node->safe_psql('postgres', "VACUUM $source");
+		$node->safe_psql('postgres', 'SELECT txid_current()') for 1 .. 2;
+		$node->safe_psql('postgres', "VACUUM $source");
+		my $pages = pages("${source}_idx");
+		$node->safe_psql('postgres', "INSERT INTO $source SELECT nextval('ids'), v FROM points_$dims");
+		cmp_ok(pages("${source}_idx"), '>', $pages, "$source: pages a scan may come across are not used again");
+		quit($gate);
+		my ($found, $errors) = ask($session, 'SELECT');
+		is($found . $errors, $expected, "$source: the scan finds its snapshot's rows");
+		quit($session);
+		my @after = cycle($source, $dims, 8, "DELETE FROM $source", 100);
+		cmp_ok($after[7], '<=', most($after[3]), "$source: they are used again after it: @after");
+		kept_ok($node, $source, '<->', $dims, "$source: after the scan");
+	}
 }
 
 # -- A standby's queries
@@ -135,20 +180,6 @@ $standby->init_from_backup($node, 'base', has_streaming => 1);
 $standby->append_conf('postgresql.conf', "max_standby_streaming_delay = 0\n");
 $standby->start;
 
-# Rows are inserted and flushed, segments compacted: nothing is vacuumed, so only pages used again are a conflict
-sub use_pages_again
-{
-	my $pages = pages('shared_idx');
-	$node->safe_psql('postgres', q{INSERT INTO shared SELECT nextval('ids'), v FROM points_20 WHERE id <= 200});
-	$node->safe_psql('postgres', q{SELECT ivfremote_flush('shared_idx')});
-	$node->safe_psql('postgres', q{CALL ivfremote_compact('shared_idx')});
-	$node->safe_psql('postgres', 'SELECT txid_current()') for 1 .. 2;
-	$node->safe_psql('postgres', q{SELECT ivfremote_flush('shared_idx')});
-	my $retired = pages('shared_idx');
-	$node->safe_psql('postgres', q{INSERT INTO shared SELECT nextval('ids'), v FROM points_20 WHERE id <= 200; SELECT ivfremote_flush('shared_idx')});
-	return (pages('shared_idx') - $retired, $retired - $pages);
-}
-
 # Starts slow_sum() on the standby, and returns when it has read its first rows.
 sub start_reader
 {
@@ -165,8 +196,7 @@ sub conflicts { return $standby->safe_psql('postgres', q{SELECT confl_snapshot F
 
 # Without delay the query is cancelled
 my ($gate, $reader) = start_reader();
-my ($grown) = use_pages_again();
-is($grown, 0, 'the primary uses pages again');
+is(use_pages_again('shared'), 0, 'the primary uses pages again');
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 quit($gate);
 my ($out, $err) = ask($reader, 'SELECT 1');
@@ -179,8 +209,7 @@ kept_ok($standby, 'shared', '<->', 20, 'the standby after it');
 # With a delay replay waits for it
 $standby->safe_psql('postgres', q{ALTER SYSTEM SET max_standby_streaming_delay = '-1'; SELECT pg_reload_conf()});
 ($gate, $reader) = start_reader();
-($grown) = use_pages_again();
-is($grown, 0, 'the primary uses pages again, as before');
+is(use_pages_again('shared'), 0, 'the primary uses pages again, as before');
 $standby->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'startup' AND wait_event = 'RecoveryConflictSnapshot'}) or die;
 quit($gate);
 ($out, $err) = ask($reader, 'SELECT 1');
@@ -196,8 +225,7 @@ $standby->safe_psql('postgres', q{ALTER SYSTEM SET max_standby_streaming_delay =
 	ALTER SYSTEM SET wal_receiver_status_interval = 1; SELECT pg_reload_conf()});
 ($gate, $reader) = start_reader();
 $node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM pg_stat_replication WHERE backend_xmin IS NOT NULL') or die;
-($grown) = use_pages_again();
-cmp_ok($grown, '>', 0, 'with hot_standby_feedback the primary lets the index grow');
+cmp_ok(use_pages_again('shared'), '>', 0, 'with hot_standby_feedback the primary lets the index grow');
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 quit($gate);
 ($out, $err) = ask($reader, 'SELECT 1');

@@ -134,7 +134,10 @@ my @damage = (
 	[ 'rows of a chain', 'untrained', sub { my ($f) = @_; my ($p) = pages_of($f, $directory); set_number($f, payload($p) + 8, 'Q<', 20); $p },
 		'pending rows\|chain of group 0 has 500 rows instead of 20\|< >\|\|' ],
 	[ 'chains of a directory', 'pages', sub { my ($f) = @_; my ($p) = pages_of($f, $directory); set_number($f, special($p) + 36, 'V', 3); $p },
-		'pending rows\|pending directory page has 3 chains instead of 12\|< >\|\|', $lost ],
+		'pending rows\|pending directory page has 3 chains instead of 13\|< >\|\|', $lost ],
+	# The chain after those of the 12 lists
+	[ 'sample of pending rows', 'pages', sub { my ($f) = @_; my ($p) = pages_of($f, $directory); set_number($f, payload($p) + 12 * 16, 'V', 4711); 4711 },
+		'pending rows\|page lies beyond the end of the index, which has \d+\|< >\|\|' ],
 	[ 'wide pending row', 'wide', sub { my ($f) = @_; my ($p) = pages_of($f, $stream); set_number($f, special($p) + 32, 'V', 3); $p },
 		'pending rows\|page of a stream is out of place\|< >\|\|' ],
 	[ 'wide pending row without a code', 'wide', sub { my ($f) = @_; my ($p) = pages_of($f, $pending); set_number($f, payload($p) + 16 + 8, 'Q<', 3); $p },
@@ -146,6 +149,7 @@ my @damage = (
 	[ 'another segment', 'remote', { object => sub { flip($_[0], 0) } }, 'segment \d+\|not a segment of ivfremote \(offset 0, 128 bytes\)\|\|< >\|' ],
 	[ 'trailer of an object', 'remote', { object => sub { flip($_[0], length(${ $_[0] }) - 100) } }, 'segment \d+\|checksum mismatch in the segment.s trailer \(offset \d+, 128 bytes\)\|\|< >\|' ],
 	[ 'directory of an object', 'remote', { object => sub { flip($_[0], number_at($_[0], length(${ $_[0] }) - 128 + 40, 'Q<') + 40) } }, 'segment \d+\|directory: checksum mismatch \(offset \d+, \d+ bytes\)\|\|< >\|' ],
+	[ 'sample rows of an object', 'remote', { object => sub { flip($_[0], number_at($_[0], length(${ $_[0] }) - 128 + 48, 'Q<') + 10) } }, 'segment \d+\|sample rows: checksum mismatch \(offset \d+, \d+ bytes\)\|\|< >\|' ],
 	[ 'routing of an object', 'remote', { object => sub { flip($_[0], number_at($_[0], length(${ $_[0] }) - 128 + 32, 'Q<') + 200) } }, 'segment \d+\|routing: checksum mismatch \(offset \d+, \d+ bytes\)\|\|< >\|' ],
 	[ 'object cut', 'spilled', { object => sub { ${ $_[0] } = substr(${ $_[0] }, 0, 1000) } }, 'segment \d+\|object has 1000 bytes instead of \d+\|\|< >\|' ],
 	[ 'object missing', 'remote', { object => sub { ${ $_[0] } = undef } }, 'segment \d+\|object is missing\|\|< >\|' ],
@@ -228,6 +232,17 @@ for my $i (0 .. $#damage)
 like(problems('heap', 'true'), qr/^segment \d+\|index has a row that is not in the table\|\|\|\(0,7\)$/, 'an entry that outlives its row');
 is(problems('heap', 'false'), '', '... is seen only beside the table');
 is(problems('remote', 'true'), '', 'what is not damaged is healthy');
+
+# A store that does not answer is an error, not damage
+if ($faults)
+{
+	my $call = q{SELECT problem FROM ivfremote_verify('remote_idx')};
+	error_like($node, q{SET ivfremote.test_fault = 'get_fail'}, $call, qr/^58030 \| could not read index "remote_idx" from server "store" \| .* \| Check the server/, 'an outage');
+	error_like($node, q{SET ivfremote.test_fault = 'get_stall'; SET ivfremote.scan_timeout = '200ms'}, $call, qr/^58030 .*no answer within ivfremote.scan_timeout/, 'no answer');
+	error_like($node, q{SET ivfremote.test_fault = 'get_stall'; SET statement_timeout = '300ms'}, $call, qr/^57014 /, 'cancelled');
+	error_like($node, q{SET ivfremote.test_fault = 'get_denied'}, $call, qr/^42501 /, 'refused');
+	like(sql(q{SET ivfremote.test_fault = 'get_flip_byte'; SELECT problem FROM ivfremote_verify('remote_idx')}), qr/^checksum mismatch in the segment's header.*block of list \d+: checksum mismatch/s, 'wrong bytes are problems, and it goes on');
+}
 
 # Who may, on what
 sql(q{CREATE ROLE somebody; CREATE ROLE monitor IN ROLE pg_monitor});

@@ -36,7 +36,7 @@ DECLARE
   row record;
 BEGIN
   FOR row IN EXECUTE format('SELECT id FROM %s ORDER BY v %s \$1', source, op) USING query LOOP
-    IF cardinality(found) IN (5, 70) THEN PERFORM pg_sleep(0.05); END IF;
+    IF cardinality(found) IN (5, 70) THEN PERFORM pg_sleep(0.2); END IF;
     found := found || row.id;
   END LOOP;
   RETURN CASE WHEN (SELECT array_agg(i ORDER BY i) FROM unnest(found) i) IS NOT DISTINCT FROM (SELECT array_agg(i ORDER BY i) FROM unnest(expected.ids) i)

@@ -184,6 +184,47 @@ TEST_F(ListSplitterTest, EqualRowsAreGivenUp) {
   for (uint32_t list = 0; list < routing_.list_count(); ++list) EXPECT_FALSE(again.Reassigned(list));
 }
 
+// A list whose rows are all far from its centroid keeps it: the rows' k-means has to do without.
+TEST_F(ListSplitterTest, TheOldCentroidIsOneOfTheParts) {
+  routing_.dimensions = kDimensions;
+  routing_.mean.assign(kDimensions, 0.0f);
+  routing_.centroids.assign(2 * kDimensions, 0.0f);
+  std::fill_n(routing_.centroids.begin(), kDimensions, -8.0f);
+  routing_.radii = {1, 1};
+  routing_.group_first = {0, 2};
+  routing_.group_centroids.assign(kDimensions, 0.0f);
+  RoundCentroids(&routing_);
+  ListSplitter splitter(routing_, {1, 200}, 100 - 1e-9, {1, nullptr, 0});
+  ASSERT_EQ(splitter.lists(), std::vector<uint32_t>{1});
+  for (int i = 0; i < 200; ++i) {
+    const std::vector<float> row(kDimensions, i < 100 ? 4.0f : 6.0f);
+    splitter.Add(1, row.data());
+  }
+  for (bool done = false; !done;) ASSERT_OK(splitter.Step(&done));
+  ASSERT_EQ(splitter.new_lists(), 1u);
+  EXPECT_NEAR(splitter.TakeRouting().centroids[2 * kDimensions], 5, 0.5) << "near half of the rows only";
+}
+
+// Centroids that differ by less than float16 tells.
+TEST_F(ListSplitterTest, PartsThatRoundToTheSame) {
+  routing_.dimensions = 1;
+  routing_.mean = {0};
+  routing_.centroids = {-32000, 900};
+  routing_.radii = {1, 1};
+  routing_.group_first = {0, 2};
+  routing_.group_centroids = {0};
+  RoundCentroids(&routing_);
+  // So few rows are compared without products, which would not tell them apart either.
+  ListSplitter splitter(routing_, {1, 10}, 3, {});
+  for (int i = 0; i < 10; ++i) {
+    const float row = i % 2 == 0 ? 1000.1f : 1000.2f;
+    splitter.Add(1, &row);
+  }
+  for (bool done = false; !done;) ASSERT_OK(splitter.Step(&done));
+  EXPECT_EQ(splitter.new_lists(), 1u);
+  ASSERT_NO_FATAL_FAILURE(ExpectExtended(splitter.TakeRouting()));
+}
+
 TEST_F(ListSplitterTest, FewerRowsThanWereAnnounced) {
   ASSERT_NO_FATAL_FAILURE(Build(5, 5, 100, 5));
   for (const size_t rows : {0u, 1u, 2u, 50u}) {
@@ -358,7 +399,7 @@ TEST_F(ListSplitterTest, NeighboursAreReassigned) {
         others.push_back({SquaredL2(&routing_.centroids[split * kDimensions], &routing_.centroids[list * kDimensions],
                                     kDimensions), list});
     std::sort(others.begin(), others.end());
-    for (uint32_t i = 0; i < ListSplitter::kNeighbours; ++i) expected.insert(others[i].second);
+    for (uint32_t i = 0; i < 8; ++i) expected.insert(others[i].second);
   }
   for (uint32_t list = 0; list < 100; ++list) EXPECT_EQ(splitter.Reassigned(list), expected.contains(list)) << list;
 }

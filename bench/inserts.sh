@@ -1,0 +1,55 @@
+#!/bin/bash
+# Inserts into a trained index: rows a second from two clients, and WAL of a row in the steady state, that is with the flush and the
+# sweep of VACUUM, beside the same table without the index. Vectors are random, of 784 dimensions.
+#   bench/inserts.sh [--rows N] [--dims D] [--seconds S]
+set -eu
+cd "$(dirname "$0")/.." || exit 1
+rows=20000 dims=784 seconds=20
+while [ $# -gt 0 ]; do
+    case $1 in
+        --rows) rows=$2 ;;
+        --dims) dims=$2 ;;
+        --seconds) seconds=$2 ;;
+        *) sed -n 's/^#   //p' "$0" >&2; exit 2 ;;
+    esac
+    shift 2
+done
+# shellcheck source=test/lib/private_server.sh
+. test/lib/private_server.sh
+private_server_create release
+private_server_start 'autovacuum = off' 'shared_buffers = 1GB' 'max_wal_size = 8GB' 'synchronous_commit = off' 'checkpoint_timeout = 1h'
+
+# A thousand vectors made before: making them is not what is measured.
+psql -X -q -v ON_ERROR_STOP=1 <<SQL
+CREATE EXTENSION ivfremote;
+CREATE TABLE vectors AS SELECT i AS id, (SELECT array_agg(random()::real) FROM generate_series(1, $dims) WHERE i > 0) AS v FROM generate_series(1, 1000) i;
+ALTER TABLE vectors ADD PRIMARY KEY (id);
+CREATE TABLE plain (v real[]);
+ALTER TABLE plain ALTER v SET STORAGE EXTERNAL;
+CREATE TABLE indexed (LIKE plain);
+ALTER TABLE indexed ALTER v SET STORAGE EXTERNAL;
+INSERT INTO indexed SELECT v FROM vectors, generate_series(1, ($rows + 999) / 1000);
+CREATE INDEX indexed_v ON indexed USING ivfremote (v) WITH (flush_threshold = 10000);
+VACUUM vectors;
+SQL
+lsn() { psql -XAtq -c 'SELECT pg_current_wal_insert_lsn()'; }
+insert() { # TABLE
+    cat >"$work/insert.sql" <<SQL
+\set first random(1, 991)
+INSERT INTO $1 SELECT v FROM vectors WHERE id BETWEEN :first AND :first + 9;
+SQL
+    pgbench -n -M prepared -c 2 -j 1 -T "$seconds" -f "$work/insert.sql" | sed -n 's/^tps = \([0-9.]*\) .*/\1/p'
+}
+for table in plain indexed; do
+    before=$(psql -XAtq -c "SELECT count(*) FROM $table")
+    psql -XAtq -c 'CHECKPOINT'
+    start=$(lsn)
+    rate=$(insert $table)
+    inserted=$(lsn)
+    psql -XAtq -c "VACUUM $table"
+    vacuumed=$(lsn)
+    count=$(psql -XAtq -c "SELECT count(*) FROM $table")
+    psql -XAtq -F' ' -c "SELECT '$table:', round(10 * $rate) || ' rows/s,', $count - $before || ' rows, WAL bytes a row:',
+        round(pg_wal_lsn_diff('$inserted', '$start') / ($count - $before)), '+', round(pg_wal_lsn_diff('$vacuumed', '$inserted') / ($count - $before))"
+done
+psql -XAtq -F' ' -c "SELECT 'segments', segments, 'pending', pending_rows FROM ivfremote_info('indexed_v')"
