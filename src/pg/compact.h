@@ -32,8 +32,9 @@ uint64_t CountLiveRows(Relation index, const SegmentEntry& segment);
 
 // How many rows a list should have, of `rows` alive in all segments: what a build would give it.
 double TargetRows(const MetaPage& meta, uint64_t rows);
-// Lists are not split where rows are in two lists each.
-bool MayBeSplit(const MetaPage& meta);
+// Whether a compaction of all segments, with `rows` alive, also works on lists and curve: not where rows are in two lists
+// each, and in VACUUM not of more rows than it should decode.
+bool MayWorkOnLists(const Maintenance* maintenance, uint64_t rows);
 // Of every list, about how many rows are alive in all segments; `live_rows`: of each segment.
 Held<std::vector<uint64_t>>* RowsOfLists(Relation index, const MetaPage& meta, const uint64_t* live_rows);
 

@@ -15,16 +15,6 @@ namespace {
 constexpr size_t kMinQueries = 50;
 // Rows compared with all queries between two looks for interrupts.
 constexpr size_t kComparedRows = 256;
-// Of all rows together, components that VACUUM decodes: more are for ivfremote_compact.
-constexpr double kVacuumComponents = 1e9;
-
-// Rows of an index with spill are in two lists: neither can be told without the other.
-bool IsWanted(const Compaction* compaction) {
-  const Maintenance* maintenance = compaction->maintenance;
-  const double components = static_cast<double>(compaction->rows) * maintenance->meta->dimensions;
-  return compaction->of_all() && MayBeSplit(*maintenance->meta) &&
-         (!maintenance->in_vacuum || components <= kVacuumComponents);
-}
 
 const float* CentroidOf(const Build* build, uint32_t list) {
   return &(*build->routing)->centroids[size_t{list} * build->dimensions];
@@ -154,7 +144,7 @@ void StartCalibrating(Compaction* compaction) {
 }  // namespace
 
 bool StartListWork(Compaction* compaction) {
-  if (!IsWanted(compaction)) return true;
+  if (!compaction->of_all() || !MayWorkOnLists(compaction->maintenance, compaction->rows)) return true;
   Build* build = compaction->build;
   auto* work = static_cast<ListWork*>(palloc0(sizeof(ListWork)));
   compaction->work = work;

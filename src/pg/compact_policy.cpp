@@ -11,6 +11,8 @@ namespace {
 
 // Lists are made for so many rows at least, whatever the user asked for.
 constexpr double kMinTargetRows = 30;
+// Of all rows together, components that VACUUM decodes: more are for ivfremote_compact.
+constexpr double kVacuumComponents = 1e9;
 
 struct Figures {
   uint32_t count;
@@ -51,7 +53,7 @@ void TakeFigures(Maintenance* maintenance, Figures* figures) {
     limits->max_segments = UINT32_MAX;
   }
   // Directories are read only where it may matter.
-  if (rows - largest > rows / 8 && MayBeSplit(meta))
+  if (rows - largest > rows / 8 && MayWorkOnLists(maintenance, rows))
     limits->rows_in_large_lists = RowsInLargeLists(maintenance, live_rows, rows);
 }
 
@@ -68,10 +70,11 @@ double TargetRows(const MetaPage& meta, uint64_t rows) {
   return std::max(all / std::max(lists, 1.0), kMinTargetRows);
 }
 
-bool MayBeSplit(const MetaPage& meta) {
+bool MayWorkOnLists(const Maintenance* maintenance, uint64_t rows) {
+  const MetaPage& meta = *maintenance->meta;
   for (uint32_t i = 0; i < meta.segment_count; ++i)
     if ((meta.segments[i].flags & SegmentEntry::kSpilled) != 0) return false;
-  return meta.segment_count > 0;
+  return !maintenance->in_vacuum || static_cast<double>(rows) * meta.dimensions <= kVacuumComponents;
 }
 
 Held<std::vector<uint64_t>>* RowsOfLists(Relation index, const MetaPage& meta, const uint64_t* live_rows) {

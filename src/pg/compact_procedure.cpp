@@ -1,15 +1,15 @@
-// CALL ivfremote_compact(index, purge): everything into one segment. It commits between steps, and its snapshots hold back
-// garbage collection only, so that VACUUM of other tables is not held back by work of hours.
+// CALL ivfremote_compact(index, purge): everything into one segment. It commits between steps and holds no snapshot that
+// would hold back VACUUM of other tables for hours.
 #include <algorithm>
 
 #include "pg/compact.h"
-#include "pg/fencing.h"
 #include "pg/open_index.h"
 #include "pg/test_point.h"
 #include "pg/tid_map.h"
 
 extern "C" {
 #include "executor/spi.h"
+#include "storage/proc.h"
 #include "utils/snapmgr.h"
 }
 
@@ -28,13 +28,22 @@ void CheckNotInTransactionBlock(FunctionCallInfo fcinfo) {
                     errhint("Use CALL by itself, outside of BEGIN, functions and procedures with SET.")));
 }
 
+// Takes a snapshot as VACUUM's is: no other VACUUM minds it, but garbage collection leaves alone what is named under it. No
+// transaction id may be taken, and nothing of the user's may run.
+void TakeVacuumSnapshot() {
+  LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
+  MyProc->statusFlags |= PROC_IN_VACUUM;
+  ProcGlobal->statusFlags[MyProc->pgxactoff] = MyProc->statusFlags;
+  LWLockRelease(ProcArrayLock);
+  PushActiveSnapshot(GetTransactionSnapshot());
+}
+
 // One step: a transaction of its own, in which the table is locked. The rights are checked each time.
 void RunStep(Oid oid, bool purge, void (*step)(Maintenance* maintenance, bool purge)) {
   SPI_commit();
   const IndexAndTable opened = OpenIndexForMaintenance(oid, ShareUpdateExclusiveLock);
   InvalidateCatalogSnapshot();
-  HoldBackGarbageOnly();
-  PushActiveSnapshot(GetTransactionSnapshot());
+  TakeVacuumSnapshot();
   Maintenance* maintenance = StartMaintenance(opened.index, /*in_vacuum=*/false);
   step(maintenance, purge);
   EndMaintenance(maintenance);

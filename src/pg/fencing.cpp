@@ -11,6 +11,7 @@
 #include "core/owner.h"
 #include "core/tagged_text.h"
 #include "pg/incarnation.h"
+#include "pg/test_point.h"
 #include "pg/wall.h"
 
 extern "C" {
@@ -196,6 +197,7 @@ Claim AdvanceOwner(const Claimant& claimant, const char* place, const Uuid& own,
     // Before the PUT: whatever becomes of it, the nonce that is found next is known.
     WriteOwnerFile(place, own, incarnation, known ? seen->nonce : "", nonce);
     if (!WriteOwner(claimant, incarnation, seen->token + 1, nonce, advance)) return Claim::kGaveUp;
+    TestPoint("owner.written");
     ReportNotice(claimant.server, claimant.store);
     if (advance->replaced) return Claim::kOurs;
   }
@@ -326,14 +328,6 @@ bool StillOwns(const Claimant& claimant, const Uuid& own, const Uuid& incarnatio
   ReadOwner(claimant, incarnation, advance->object, &seen);
   Drop(advance);
   return seen.exists && !seen.damaged && KnowsNonce(own, incarnation, seen.nonce);
-}
-
-void HoldBackGarbageOnly() {
-  // As VACUUM does, for the same reason.
-  LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
-  MyProc->statusFlags |= PROC_IN_VACUUM;
-  ProcGlobal->statusFlags[MyProc->pgxactoff] = MyProc->statusFlags;
-  LWLockRelease(ProcArrayLock);
 }
 
 void NameSegment(const Uuid& incarnation, SegmentName* name) {

@@ -45,10 +45,6 @@ bool StillOwns(const Claimant& claimant, const Uuid& own, const Uuid& incarnatio
 // the transaction has the transaction id or the active snapshot it has now: it must have one of them until the segment is published.
 void NameSegment(const Uuid& incarnation, SegmentName* name);
 
-// For a transaction that names segments for hours and looks at no table: from now on its snapshots hold back garbage collection,
-// but neither VACUUM nor CREATE INDEX CONCURRENTLY. It must not have had a snapshot yet.
-void HoldBackGarbageOnly();
-
 // As text, in the current context.
 char* IncarnationText(const Uuid& incarnation);
 

@@ -233,6 +233,7 @@ void Emit(Run* run, const char* key, bool has_bytes, uint64_t bytes, const char*
 void EmitAll(Run* run) {
   const Work* work = run->work->object;
   for (size_t i = 0; i < work->findings.size(); ++i) {
+    CHECK_FOR_INTERRUPTS();
     const GarbageSweep::Finding& finding = work->findings[i];
     const bool due = finding.verdict == Verdict::kDue;
     const char* state = finding.verdict == Verdict::kUnknown ? "unknown" : !due ? "waiting" : run->dry_run ? "would delete" : "deleted";

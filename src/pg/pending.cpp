@@ -73,12 +73,16 @@ namespace {
 
 PendingChain* ChainsOf(std::byte* payload) { return reinterpret_cast<PendingChain*>(payload); }
 
+PendingChain ReadChain(Relation index, const PendingGeneration& generation, uint32_t group) {
+  PageCopy page;
+  CopyPage(index, PendingDirectoryBlock(index, generation, group), PageKind::kPendingDirectory, generation.id, &page);
+  return ChainsOf(page.payload)[group % kChainsPerPage];
+}
+
 }  // namespace
 
 BlockNumber PendingChainHead(Relation index, const PendingGeneration& generation, uint32_t group) {
-  PageCopy page;
-  CopyPage(index, PendingDirectoryBlock(index, generation, group), PageKind::kPendingDirectory, generation.id, &page);
-  return ChainsOf(page.payload)[group % kChainsPerPage].head;
+  return ReadChain(index, generation, group).head;
 }
 
 void CheckPendingRows(Relation index, BlockNumber block, const PendingLayout& layout, const PageSpecial& special,
@@ -309,8 +313,11 @@ bool IsDrawn(Relation index, const MetaPage& meta) {
   for (uint32_t i = 0; i < meta.segment_count; ++i) rows += static_cast<double>(meta.segments[i].rows);
   const double draw = pg_prng_double(&pg_global_prng_state);
   // Pending rows are counted where it matters.
-  return draw < SampledShare(rows, meta.dimensions) &&
-         draw < SampledShare(rows + static_cast<double>(CountPendingRows(index, meta.current)), meta.dimensions);
+  if (draw >= SampledShare(rows, meta.dimensions)) return false;
+  rows += static_cast<double>(CountPendingRows(index, meta.current));
+  if (draw >= SampledShare(rows, meta.dimensions)) return false;
+  // Rows that come and go without a flush must not fill the index with their samples.
+  return ReadChain(index, meta.current, meta.current.group_count).rows < CalibrationQueries(rows, meta.dimensions);
 }
 
 // A row that has been appended, once more as it is. Nothing is lost with one that can't be.

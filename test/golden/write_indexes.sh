@@ -58,12 +58,22 @@ SELECT FROM ivfremote_recall('sparse_v_idx', (SELECT array_agg(golden(i, 16)) FR
 INSERT INTO sparse SELECT i, golden(1, 16) FROM generate_series(271, 290) i;
 DELETE FROM sparse WHERE id % 7 = 0;
 VACUUM (INDEX_CLEANUP ON) sparse;
+
+-- Pages taken out of a chain of three, and two deleted ones: the first and the second.
+CREATE TABLE gaps (id int, v real[]);
+INSERT INTO gaps SELECT i, golden(i, 20) FROM generate_series(1, 250) i;
+CREATE INDEX ON gaps USING ivfremote (v);
+DELETE FROM gaps WHERE id <= 168 AND id <> 40;
+VACUUM (INDEX_CLEANUP ON) gaps;
+INSERT INTO gaps SELECT i, golden(i % 3 + 1, 20) FROM generate_series(251, 300) i;
+DELETE FROM gaps WHERE id = 40;
+VACUUM (INDEX_CLEANUP ON) gaps;
 CHECKPOINT;
 SQL
 
 mkdir -p "$directory"
 set -o noclobber
-for table in coded stored plain untrained wide sparse; do
+for table in coded stored plain untrained wide sparse gaps; do
     {
         psql -X -q -A -t -F ' ' -c "
             SELECT key, value FROM ivfremote_info('${table}_v_idx') i, jsonb_each_text(to_jsonb(i)) WHERE key <> 'probes'" -c "

@@ -27,6 +27,12 @@ CREATE TABLE plain AS SELECT i AS id, golden(i, 20) AS v FROM generate_series(1,
 CREATE TABLE untrained AS SELECT i AS id, golden(i, 20) AS v FROM generate_series(1, 100) i;
 DELETE FROM untrained WHERE id = 50;
 VACUUM untrained;
+CREATE TABLE gaps AS SELECT i AS id, golden(i, 20) AS v FROM generate_series(1, 250) i;
+DELETE FROM gaps WHERE id <= 168 AND id <> 40;
+VACUUM gaps;
+INSERT INTO gaps SELECT i, golden(i % 3 + 1, 20) FROM generate_series(251, 300) i;
+DELETE FROM gaps WHERE id = 40;
+VACUUM gaps;
 CREATE TABLE wide AS SELECT 1 AS id, golden(1, 2100) AS v;
 CREATE TABLE sparse (id int, v real[]);
 INSERT INTO sparse SELECT i / 224, CASE WHEN i % 224 = 0 THEN golden(i / 224, 16) END FROM generate_series(1, 270 * 224) i;
@@ -38,10 +44,11 @@ CREATE INDEX coded_v_idx ON coded USING ivfremote (v) WITH (lists = 6, bits = 4)
 CREATE INDEX stored_v_idx ON stored USING ivfremote (v real_cosine_ops) WITH (lists = 4, bits = 1, spill = true, server = golden);
 CREATE INDEX plain_v_idx ON plain USING ivfremote (v real_ip_ops) WITH (lists = 3, quantization = none);
 CREATE INDEX untrained_v_idx ON untrained USING ivfremote (v real_cosine_ops);
+CREATE INDEX gaps_v_idx ON gaps USING ivfremote (v);
 CREATE INDEX wide_v_idx ON wide USING ivfremote (v);
 });
 
-my %operators = (coded => '<->', stored => '<=>', plain => '<#>', untrained => '<=>', wide => '<->', sparse => '<->');
+my %operators = (coded => '<->', stored => '<=>', plain => '<#>', untrained => '<=>', wide => '<->', sparse => '<->', gaps => '<->');
 my %dimensions = (wide => 2100, sparse => 16);
 my %text = map { $_ => slurp_file("$golden/$_.txt") } keys %operators;
 my %path;

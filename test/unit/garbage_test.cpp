@@ -121,6 +121,20 @@ TEST_F(Garbage, ListIsReadAsWritten) {
   EXPECT_TRUE(Fails(DecodeGarbage(text + text, &read), StatusCode::kCorrupt));
 }
 
+// Formats are frozen: docs/format.md.
+TEST_F(Garbage, ListOfVersion1) {
+  const std::string text =
+      "ivfremote garbage 1\n"
+      "1767225600000000 745 01000000000000000000000000000000/07000000-0000-0000-0000-000000000000/0000000000000032-0000000000000063.seg\n"
+      "end 1149640562\n";
+  GarbageList list;
+  ASSERT_OK(DecodeGarbage(text, &list));
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list.begin()->first, Object(Named(50)).key);
+  EXPECT_EQ(list.begin()->second, (GarbageSince{1767225600000000, 745}));
+  EXPECT_EQ(EncodeGarbage(list), text);
+}
+
 // -- OWNER
 
 const Owner kOwner{"main", "7300000000000000001", "db\"1", "/var/lib/pg", "1.0", "2026-01-02 03:04:05Z", UINT64_MAX, "0123456789abcdef0123456789abcdef"};
@@ -132,6 +146,22 @@ TEST(OwnerObject, IsReadAsWritten) {
   EXPECT_EQ(read.host, kOwner.host);
   EXPECT_EQ(read.token, UINT64_MAX);
   EXPECT_EQ(read.nonce, kOwner.nonce);
+}
+
+TEST(OwnerObject, OfVersion1) {
+  const char* text = R"({
+  "what": "the cluster that writes and deletes the ivfremote objects beside this one",
+  "cluster_name": "main",
+  "system_identifier": "7300000000000000001",
+  "host": "db\"1",
+  "data_directory": "/var/lib/pg",
+  "library": "1.0",
+  "written": "2026-01-02 03:04:05Z",
+  "token": 18446744073709551615,
+  "nonce": "0123456789abcdef0123456789abcdef"
+}
+)";
+  EXPECT_EQ(EncodeOwner(kOwner), text);
 }
 
 TEST(OwnerObject, OtherEncodingsDoNotMatter) {

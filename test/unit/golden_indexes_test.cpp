@@ -249,6 +249,26 @@ TEST_F(GoldenIndexTest, Untrained) {
   }
 }
 
+// A chain of which two pages are gone.
+TEST_F(GoldenIndexTest, Gaps) {
+  ASSERT_NO_FATAL_FAILURE(Open("gaps", 20));
+  EXPECT_EQ(meta_.required_features, MetaPage::kPendingGaps);
+  EXPECT_EQ(Pending().size(), 132u);
+  std::vector<uint32_t> positions;
+  std::vector<uint32_t> deleted;
+  for (uint32_t block = 1; block < index_->blocks(); ++block) {
+    const PageSpecial special = index_->Special(block);
+    if (special.kind != static_cast<uint16_t>(PageKind::kPending)) continue;
+    EXPECT_EQ(special.owner, meta_.current.id);
+    const bool is_deleted = (special.flags & PageSpecial::kDeleted) != 0;
+    EXPECT_EQ(special.retire_xid != 0, is_deleted);
+    (is_deleted ? deleted : positions).push_back(special.position);
+  }
+  EXPECT_EQ(positions, (std::vector<uint32_t>{2, 3}));
+  EXPECT_EQ(deleted, (std::vector<uint32_t>{0, 1}));
+  EXPECT_EQ(meta_.swept.waiting_pages, 2u);
+}
+
 // A pending row wider than a page.
 TEST_F(GoldenIndexTest, Wide) {
   ASSERT_NO_FATAL_FAILURE(Open("wide", 2100));
