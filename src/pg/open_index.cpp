@@ -7,7 +7,10 @@ extern "C" {
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "commands/defrem.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/wait_event.h"
 }
 
 namespace ivfremote {
@@ -29,6 +32,31 @@ void CheckHasPages(Relation index, bool valid) {
   if (!valid || RelationGetNumberOfBlocks(index) == 0)
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                     errmsg("index \"%s\" is not valid", RelationGetRelationName(index))));
+}
+
+// CREATE INDEX CONCURRENTLY and REINDEX CONCURRENTLY hold a maintainer's lock and end by waiting for every older snapshot. Who
+// queues for that lock with a snapshot makes a deadlock, found by the build, which would leave an invalid index. So a
+// statement with a snapshot (functions have one) doesn't queue, but tries for a while.
+constexpr int kTryLock_ms = 10000;
+constexpr int kTryLockEvery_ms = 20;
+
+void LockTable(Oid table, LOCKMODE lock) {
+  if (lock < ShareUpdateExclusiveLock || !ActiveSnapshotSet()) {
+    InvalidateCatalogSnapshot();
+    LockRelationOid(table, lock);
+    return;
+  }
+  const int tries_ms = LockTimeout > 0 ? Min(LockTimeout, kTryLock_ms) : kTryLock_ms;
+  for (int waited_ms = 0; !ConditionalLockRelationOid(table, lock); waited_ms += kTryLockEvery_ms) {
+    if (waited_ms >= tries_ms)
+      ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+                      errmsg("could not obtain lock on relation \"%s\"", get_rel_name(table)),
+                      errdetail("VACUUM, a concurrent build of an index or other maintenance of the table is under way."),
+                      errhint("Run the statement again when that has ended.")));
+    (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kTryLockEvery_ms, PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+  }
 }
 
 bool MayMaintain(Oid table) {
@@ -61,7 +89,8 @@ IndexAndTable OpenIndexForMaintenance(Oid oid, LOCKMODE lock) {
   // Before the lock, too: who may not use it shall not make others wait.
   if (!MayMaintain(table)) aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(table));
   IndexAndTable opened;
-  opened.heap = table_open(table, lock);
+  LockTable(table, lock);
+  opened.heap = table_open(table, NoLock);
   opened.index = relation_open(oid, lock);
   CheckIsOurs(opened.index);
   if (opened.index->rd_index->indrelid != table)

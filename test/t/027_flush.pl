@@ -153,7 +153,7 @@ $flusher->{run}->pump_nb;
 $node->poll_query_until('postgres', sprintf($waiting, 'flusher', 'Lock'), '1') or die 'no wait of the first';
 say_to($inserter, "SET ivfremote.test_point = ''; SELECT ivfremote_flush('items_idx')");
 $inserter->{run}->pump_nb;
-$node->poll_query_until('postgres', sprintf($waiting, 'inserter', 'Lock'), '1') or die 'no wait of the second';
+$node->poll_query_until('postgres', sprintf($waiting, 'inserter', 'Extension'), '1') or die 'no wait of the second';
 ask($holder, 'SELECT pg_advisory_unlock(1)');
 is(ask($flusher, 'SELECT 1'), "100\n1", 'the first of two flushes');
 is(ask($inserter, 'SELECT 1'), "0\n1", 'the second finds nothing');

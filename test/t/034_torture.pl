@@ -122,8 +122,8 @@ sub allowed
 	return 1 if $line =~ /$gone/ || $line =~ /deadlock detected|test point|canceling statement due to user request/;
 	# What follows an error in a transaction
 	return 1 if $line =~ /current transaction is aborted|SAVEPOINT can only|savepoint "s" does not exist/;
-	# REINDEX CONCURRENTLY has put another index in its place
-	return $line =~ /could not open relation with OID/;
+	# REINDEX CONCURRENTLY has put another index in its place, or holds the lock
+	return $line =~ /could not open relation with OID|could not obtain lock on relation/;
 }
 my @wrong;
 sub check_client
