@@ -2,7 +2,8 @@
 // 0 to 4 of Fashion-MNIST; of other data the half-space of its widest coordinate), or on a tenth of the rows, and grown by the rest. Rows
 // come to their nearest lists and are coded there; then lists are split as compaction does, from decoded rows. Without Postgres.
 //
-// For each: lists; the rows that have to be scored for recall@10 0.95 of queries that are not among the rows; the recall
+// For each: lists; the rows that have to be scored for recall@10 0.95 of queries that are not among the rows, and the blocks they are
+// in (rows of a list whose codes refer to other centroids are in blocks of their own); the recall
 // that the curve for 0.95 reaches, and the rows it costs. Neighbours count if their list is probed: what bounds lose is left out.
 #include <cblas.h>
 
@@ -12,6 +13,7 @@
 #include <cstdlib>
 #include <functional>
 #include <numeric>
+#include <set>
 
 #include "core/assignment.h"
 #include "core/calibration.h"
@@ -79,6 +81,7 @@ struct Index {
   std::vector<uint32_t> list_of;
   std::vector<float> centroids;       // that codes refer to
   std::vector<uint32_t> centroid_of;  // which of them
+  std::vector<uint32_t> coded_in;     // the list it was of
   std::vector<std::byte> codes;
   std::vector<uint64_t> list_rows;
 
@@ -126,7 +129,10 @@ void Insert(const Data& data, const std::vector<uint32_t>& rows, size_t from, si
   }
   const auto first_centroid = static_cast<uint32_t>(index->centroids.size() / d);
   index->centroids.insert(index->centroids.end(), index->routing.centroids.begin(), index->routing.centroids.end());
-  for (size_t i = from; i < to; ++i) index->centroid_of.push_back(first_centroid + index->list_of[i]);
+  for (size_t i = from; i < to; ++i) {
+    index->centroid_of.push_back(first_centroid + index->list_of[i]);
+    index->coded_in.push_back(index->list_of[i]);
+  }
   if (from == 0) index->routing.radii = assigner.Radii();
   index->Count();
 }
@@ -155,6 +161,7 @@ void ForBatches(const Data& data, const std::vector<uint32_t>& rows, const Index
 
 struct Outcome {
   double rows_needed;
+  double blocks_needed;
   double recall;  // with the curve
   double rows;
 };
@@ -163,9 +170,14 @@ struct Outcome {
 Outcome Evaluate(const Data& data, const std::vector<uint32_t>& rows, const Index& index, const RecallCurve& curve) {
   std::vector<uint32_t> list_of(data.count(), ~0u);
   for (size_t i = 0; i < index.rows(); ++i) list_of[rows[i]] = index.list_of[i];
+  std::set<std::pair<uint32_t, uint32_t>> blocks;
+  for (size_t i = 0; i < index.rows(); ++i) blocks.insert({index.list_of[i], index.coded_in[i]});
+  std::vector<double> list_blocks(index.routing.list_count());
+  for (const auto& [list, centroid] : blocks) ++list_blocks[list];
   struct Step {
     float stop;
     double rows;
+    double blocks;
     double found;
   };
   std::vector<Step> steps;
@@ -175,18 +187,20 @@ Outcome Evaluate(const Data& data, const std::vector<uint32_t>& rows, const Inde
     std::vector<double> found(index.routing.list_count());
     for (const uint32_t row : data.nearest[q]) found[list_of[row]] += 1;
     for (const RankedList& list : ranked)
-      steps.push_back({list.stop, static_cast<double>(index.list_rows[list.list]), found[list.list]});
+      steps.push_back({list.stop, static_cast<double>(index.list_rows[list.list]), list_blocks[list.list], found[list.list]});
   }
   std::sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) { return a.stop < b.stop; });
   const auto queries = static_cast<double>(data.query_count());
-  Outcome outcome{0, 0, 0};
+  Outcome outcome{0, 0, 0, 0};
   const float stop = curve.At(kNeighbours, kRecall).stop;
   double found = 0;
   double scored = 0;
+  double read = 0;
   for (const Step& step : steps) {
     found += step.found / queries / kNeighbours;
     scored += step.rows / queries;
-    if (outcome.rows_needed == 0 && found >= kRecall) outcome.rows_needed = scored;
+    read += step.blocks / queries;
+    if (outcome.rows_needed == 0 && found >= kRecall) outcome.rows_needed = scored, outcome.blocks_needed = read;
     if (step.stop <= stop) outcome.recall = found, outcome.rows = scored;
   }
   return outcome;
@@ -291,9 +305,9 @@ void SplitReplacing(const Data& data, const std::vector<uint32_t>& rows, Index* 
 void Print(const char* scenario, const char* name, const Index& index, const Outcome& outcome) {
   const uint64_t largest = *std::max_element(index.list_rows.begin(), index.list_rows.end());
   const auto empty = std::count(index.list_rows.begin(), index.list_rows.end(), 0u);
-  std::printf("%-9s %-34s %5u lists, largest %5llu, %3lld empty: %7.0f rows for 0.95; the curve's: recall %.3f, %7.0f rows\n",
+  std::printf("%-9s %-34s %5u lists, largest %5llu, %3lld empty: %7.0f rows in %4.0f blocks for 0.95; the curve's: recall %.3f, %7.0f rows\n",
               scenario, name, index.routing.list_count(), static_cast<unsigned long long>(largest),
-              static_cast<long long>(empty), outcome.rows_needed, outcome.recall, outcome.rows);
+              static_cast<long long>(empty), outcome.rows_needed, outcome.blocks_needed, outcome.recall, outcome.rows);
   std::fflush(stdout);
 }
 

@@ -67,14 +67,17 @@ ListSplitter::ListSplitter(const Routing& routing, const std::vector<uint64_t>& 
 // The largest first, as far as lists may be added and memory allows.
 void ListSplitter::Choose(const std::vector<uint64_t>& rows_of_list) {
   for (uint32_t list = 0; list < rows_of_list.size(); ++list)
-    if (static_cast<double>(rows_of_list[list]) > kTooLarge * target_rows_) lists_.push_back(list);
+    if (static_cast<double>(rows_of_list[list]) > kLarge * target_rows_) lists_.push_back(list);
   std::stable_sort(lists_.begin(), lists_.end(),
                    [&](uint32_t a, uint32_t b) { return rows_of_list[a] > rows_of_list[b]; });
   const uint64_t memory_rows = options_.memory_bytes / (d() * sizeof(float));
   const uint64_t most_parts = std::max<uint64_t>(memory_rows / kEnoughRowsPerList, 2);
   uint64_t lists_left = kMaxLists - rows_of_list.size();
   uint64_t parts = 0;
+  const double all_rows = std::accumulate(rows_of_list.begin(), rows_of_list.end(), 0.0);
   for (const uint32_t list : lists_) {
+    const bool too_large = static_cast<double>(rows_of_list[list]) > kTooLarge * target_rows_;
+    if (!too_large && static_cast<double>(kMaxLists - lists_left) * target_rows_ >= all_rows) break;
     const double wanted = std::ceil(static_cast<double>(rows_of_list[list]) / target_rows_);
     const double most = static_cast<double>(std::min(lists_left + 1, most_parts - parts));
     const auto some = static_cast<uint32_t>(std::min(wanted, most));

@@ -24,6 +24,8 @@ class ListSplitter {
  public:
   // Lists with more than this many times the rows they should have are split. With 3, more rows are scored for the same recall.
   static constexpr double kTooLarge = 2;
+  // The same while there are fewer lists than there should be: as an index grows, lists come to lie below kTooLarge.
+  static constexpr double kLarge = 1.5;
   // As many lists around a list that is split may lose rows to the new ones, or win some.
   static constexpr uint32_t kNeighbours = 8;
 

@@ -108,14 +108,11 @@ TEST_F(ListSplitterTest, LargeListsAreSplit) {
     rows_.clear();
     ASSERT_NO_FATAL_FAILURE(Build(40, 20, 200, 80));
     ListSplitter splitter(routing_, counts_, 50, {threads});
-    std::vector<uint32_t> large;
+    const std::vector<uint32_t> large = splitter.lists();
     double wanted = 0;
-    for (uint32_t list = 0; list < 80; ++list) {
-      if (counts_[list] <= 100) continue;
-      large.push_back(list);
-      wanted += std::ceil(static_cast<double>(counts_[list]) / 50) - 1;
-    }
-    EXPECT_EQ(splitter.lists(), large);
+    for (const uint32_t list : large) wanted += std::ceil(static_cast<double>(counts_[list]) / 50) - 1;
+    for (uint32_t list = 0; list < 80; ++list)
+      EXPECT_TRUE(counts_[list] <= 100 || std::binary_search(large.begin(), large.end(), list)) << list;
     ASSERT_GE(large.size(), 5u);
     ASSERT_OK(Run(&splitter));
     EXPECT_LE(splitter.new_lists(), wanted);
@@ -149,11 +146,23 @@ TEST_F(ListSplitterTest, LargeListsAreSplit) {
   }
 }
 
-// Twice as many rows are not too many.
+// Twice as many rows are not too many, unless there are too few lists.
+TEST_F(ListSplitterTest, WhichListsAreSplit) {
+  routing_ = RandomRouting(random_, Metric::kL2, kDimensions, 4, 1);
+  const auto lists = [&](const std::vector<uint64_t>& rows) { return ListSplitter(routing_, rows, 100, {}).lists(); };
+  using Lists = std::vector<uint32_t>;
+  EXPECT_EQ(lists({200, 60, 60, 60}), Lists{});
+  EXPECT_EQ(lists({201, 180, 10, 10}), Lists{0}) << "there are five then";
+  EXPECT_EQ(lists({120, 60, 60, 201}), Lists{3});
+  EXPECT_EQ(lists({151, 150, 60, 160}), (Lists{0, 3}));
+  EXPECT_EQ(lists({151, 60, 60, 160}), Lists{3}) << "five are enough for 431 rows";
+  EXPECT_EQ(lists({150, 150, 150, 150}), Lists{});
+}
+
 TEST_F(ListSplitterTest, NothingToSplit) {
   ASSERT_NO_FATAL_FAILURE(Build(4, 4, 100, 4));
   const auto largest = static_cast<double>(*std::max_element(counts_.begin(), counts_.end()));
-  ListSplitter splitter(routing_, counts_, largest / 2, {});
+  ListSplitter splitter(routing_, counts_, largest, {});
   EXPECT_TRUE(splitter.lists().empty());
   ASSERT_OK(Run(&splitter));
   EXPECT_EQ(splitter.new_lists(), 0u);
