@@ -187,7 +187,10 @@ bool TryFlush(Maintenance* maintenance, uint64_t* rows) {
     if (!HasRoom(maintenance)) return true;
     if (!FlushSealed(maintenance, rows)) return false;
   }
-  if (training || CountPendingRows(maintenance->index, meta->current) == 0 || !HasRoom(maintenance)) return true;
+  // Samples of rows that have gone must go, too: they are floats.
+  if (training || CountPendingRows(maintenance->index, meta->current) + CountSampleRows(maintenance->index, meta->current) == 0 ||
+      !HasRoom(maintenance))
+    return true;
   Seal(maintenance);
   return FlushSealed(maintenance, rows);
 }
@@ -213,6 +216,7 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(ivfremote_flush);
 Datum ivfremote_flush(PG_FUNCTION_ARGS) {
+  PreventCommandIfReadOnly("ivfremote_flush()");
   PreventCommandDuringRecovery("ivfremote_flush()");
   const IndexAndTable opened = OpenIndexForMaintenance(PG_GETARG_OID(0), ShareUpdateExclusiveLock);
   Maintenance* maintenance = StartMaintenance(opened.index, false);

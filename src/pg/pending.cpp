@@ -104,6 +104,10 @@ uint64_t CountPendingRows(Relation index, const PendingGeneration& generation) {
   return rows;
 }
 
+uint64_t CountSampleRows(Relation index, const PendingGeneration& generation) {
+  return generation.sampled() ? ReadChain(index, generation, generation.group_count).rows : 0;
+}
+
 namespace {
 
 Buffer LockPageToChange(Relation index, BlockNumber block, PageKind kind, uint64_t owner) {
@@ -317,7 +321,7 @@ bool IsDrawn(Relation index, const MetaPage& meta) {
   rows += static_cast<double>(CountPendingRows(index, meta.current));
   if (draw >= SampledShare(rows, meta.dimensions)) return false;
   // Rows that come and go without a flush must not fill the index with their samples.
-  return ReadChain(index, meta.current, meta.current.group_count).rows < CalibrationQueries(rows, meta.dimensions);
+  return CountSampleRows(index, meta.current) < CalibrationQueries(rows, meta.dimensions);
 }
 
 // A row that has been appended, once more as it is. Nothing is lost with one that can't be.

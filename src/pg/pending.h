@@ -27,6 +27,8 @@ BlockNumber PendingChainHead(Relation index, const PendingGeneration& generation
 BlockNumber PendingDirectoryBlock(Relation index, const PendingGeneration& generation, uint32_t group);
 // Rows in the generation's pages, dead ones included: at least those alive.
 uint64_t CountPendingRows(Relation index, const PendingGeneration& generation);
+// Rows of its sample, which may be of rows long gone.
+uint64_t CountSampleRows(Relation index, const PendingGeneration& generation);
 
 // Ends with an error unless the page may come next in its chain and its rows fit. `*position` is 0 for the first page.
 void CheckPendingRows(Relation index, BlockNumber block, const PendingLayout& layout, const PageSpecial& special,

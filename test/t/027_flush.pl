@@ -216,6 +216,10 @@ kept_ok($node, 'crowded', '<->', $dims, 'crowded');
 # Whose
 sql('CREATE ROLE other; GRANT SELECT ON few TO other');
 error_like($node, 'SET ROLE other', "SELECT ivfremote_flush('few_idx')", qr/^42501 \| must be owner of table few/, 'only the owner may flush');
+error_like($node, 'SET default_transaction_read_only = on', "SELECT ivfremote_flush('few_idx')", qr/^25006 \| cannot execute ivfremote_flush\(\) in a read-only transaction/, 'not in a read-only transaction');
+error_like($node, '', "SELECT ivfremote_flush('pg_class_oid_index')", qr/^42809 \| "pg_class_oid_index" is not an ivfremote index/, 'only our indexes');
+error_like($node, '', "SELECT ivfremote_flush('few')", qr/^42809 \| "few" is not an ivfremote index/, 'no tables');
+is(sql('SELECT ivfremote_flush(NULL) IS NULL'), 't', 'NULL');
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Stores that fail

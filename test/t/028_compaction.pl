@@ -179,6 +179,17 @@ for my $statement (q{BEGIN; CALL ivfremote_compact('items_v_idx')}, q{DO $$ BEGI
 sql(q{CREATE ROLE somebody LOGIN});
 my ($code, $out, $err) = $node->psql('postgres', q{CALL ivfremote_compact('items_v_idx')}, extra_params => [ '-U', 'somebody' ]);
 like($err, qr/must be owner of table items/, 'by somebody');
+my %refused = (
+	q{CALL ivfremote_compact(NULL)} => qr/22004: .*index and purge must not be null/,
+	q{CALL ivfremote_compact('items_v_idx', NULL)} => qr/22004: .*index and purge must not be null/,
+	q{CALL ivfremote_compact('pg_class_oid_index')} => qr/42809: .*"pg_class_oid_index" is not an ivfremote index/,
+	q{CALL ivfremote_compact('items')} => qr/42809: .*"items" is not an ivfremote index/,
+	q{SET default_transaction_read_only = on; CALL ivfremote_compact('items_v_idx')} => qr/25006: .*cannot execute ivfremote_compact\(\) in a read-only transaction/);
+for my $statement (sort keys %refused)
+{
+	($code, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$statement");
+	like($err, $refused{$statement}, $statement);
+}
 
 # Purge leaves nothing of a dead row in objects in use: neither its code nor its floats, which the sample has
 
@@ -210,6 +221,84 @@ is(objects_with($kept), 1, 'and another row is');
 my $purged = ids('erased');
 sql(q{CALL ivfremote_compact('erased_v_idx', purge => true)});
 is(ids('erased'), $purged, 'nothing more to purge');
+
+# The whole sequence of docs/operations.md: no file of the store has its floats or a word of its code, no page in use its floats
+
+sub files_with
+{
+	my ($bytes) = @_;
+	return scalar grep { index(slurp_file("$directory/$_"), $bytes) >= 0 } files_below($directory, qr/./);
+}
+
+# The words of a row's code, of 16 dimensions with 8 bits, where a block of a segment has them (docs/format.md)
+sub words_of
+{
+	my ($tid) = @_;
+	my ($page, $offset) = $tid =~ /\d+/g;
+	for my $segment (map { slurp_file("$directory/$_") } split /\n/, sql(q{SELECT object_key FROM ivfremote_segments('erased_v_idx')}))
+	{
+		for (my $at = index($segment, 'RBLK'); $at >= 0; $at = index($segment, 'RBLK', $at + 1))
+		{
+			my ($rows, $tids) = map { unpack 'V', substr($segment, $at + $_, 4) } 4, 28;
+			for my $row (0 .. $rows - 1)
+			{
+				next if substr($segment, $at + $tids + 6 * $row, 6) ne pack('Vv', $page, $offset);
+				my $group = int($row / 16);
+				my $in_group = $rows - 16 * $group < 16 ? $rows - 16 * $group : 16;
+				return map { substr($segment, $at + 64 + 12 * $rows + 4 * (64 * $group + $_ * $in_group + $row % 16), 4) } 0 .. 3;
+			}
+		}
+	}
+	return;
+}
+
+# Pages in use that have them
+sub pages_with
+{
+	my ($bytes) = @_;
+	sql('CHECKPOINT');
+	my $file = slurp_file($node->data_dir . '/' . sql(q{SELECT pg_relation_filepath('erased_v_idx')}));
+	my @pages = unpack '(a8192)*', $file;
+	return scalar grep { !(unpack('v', substr($_, 8152 + 10, 2)) & 1) && index($_, $bytes) >= 0 } @pages;
+}
+
+sub forget
+{
+	my ($id) = @_;
+	sql("DELETE FROM erased WHERE id = $id");
+	sql('VACUUM erased');
+	sql(q{CALL ivfremote_compact('erased_v_idx', purge => true)});
+	collect();
+	return;
+}
+sub collect { sql(q{SELECT * FROM ivfremote_gc('store', dry_run => false, retention => '0')}) for 1 .. 2; return }
+
+sql(q{DROP TABLE erased; CREATE TABLE erased (id int, v real[]); SELECT add('erased', 1, 300, 16);
+CREATE INDEX ON erased USING ivfremote (v) WITH (flush_threshold = 1, lists = 5, bits = 8, server = 'store')});
+collect();
+$dead = floats_of(77);
+my @words = words_of(sql('SELECT ctid FROM erased WHERE id = 77'));
+is(join(' ', map { files_with($_) } @words, $dead), '1 1 1 1 1', 'a row, in words of its code and as a sample');
+my @kept_words = words_of(sql('SELECT ctid FROM erased WHERE id = 78'));
+forget(77);
+is(join(' ', map { files_with($_) } @words, $dead), '0 0 0 0 0', 'is forgotten by all of the store');
+is(join(' ', map { files_with($_) } @kept_words), '1 1 1 1', 'which has other rows once');
+# Rows that were never flushed: the sample of the pending rows has their floats. With other pending rows, and without
+sql('ALTER INDEX erased_v_idx SET (flush_threshold = 1000000)');
+for my $others (5, 0)
+{
+	sql("SELECT add('erased', 401, 401 + $others, 16)");
+	$dead = floats_of(401);
+	is(pages_with($dead), 1, "a page has the floats of a pending row, $others others");
+	sql('DELETE FROM erased WHERE id = 401; VACUUM erased') if !$others;
+	forget(401);
+	is(pages_with($dead), 0, "$others others: no page in use has them afterwards");
+	is(files_with($dead), 0, "$others others: nor has the store");
+	is(sql(q{SELECT pending_rows FROM ivfremote_info('erased_v_idx')}), 0, "$others others: nothing is pending");
+	is(sql(q{SELECT v FROM ivfremote_verify('erased_v_idx', true) v}), '', "$others others: nothing is wrong");
+	kept_ok($node, 'erased', '<->', 16, "$others others: other rows are there");
+	sql('DELETE FROM erased WHERE id > 401; VACUUM erased');
+}
 
 # VACUUM compacts what is due
 
