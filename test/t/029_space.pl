@@ -72,6 +72,24 @@ my @pages = split /\n/, $node->safe_psql('postgres', q{
 	DELETE FROM t; INSERT INTO t SELECT id, v FROM points_20; VACUUM t; SELECT pg_relation_size('t_idx') / 8192;} x 20);
 cmp_ok($pages[19], '<=', most($pages[3]), "a temporary table: @pages");
 
+# Rows that come and go without a flush do not fill the index with their samples
+my @cycles = split /\n/, $node->safe_psql('postgres', q{
+	CREATE TABLE samples (id int, v real[]);
+	CREATE TABLE points_200 AS SELECT i AS id, point(i, 200) AS v FROM generate_series(1, 1500) i;
+	INSERT INTO samples SELECT id, v FROM points_200;
+	CREATE INDEX samples_idx ON samples USING ivfremote (v) WITH (flush_threshold = 1, lists = 6);
+	ALTER INDEX samples_idx SET (flush_threshold = 2000);
+	TRUNCATE samples; INSERT INTO samples SELECT id, v FROM points_200;
+	ALTER INDEX samples_idx SET (flush_threshold = 1); VACUUM samples; ALTER INDEX samples_idx SET (flush_threshold = 2000);
+	SELECT trained FROM ivfremote_info('samples_idx');
+	DELETE FROM samples; VACUUM samples;} . q{
+	INSERT INTO samples SELECT id, v FROM points_200; DELETE FROM samples; VACUUM samples; SELECT pg_relation_size('samples_idx') / 8192;} x 20);
+is(shift @cycles, 't', 'samples: trained');
+cmp_ok($cycles[19], '<=', $cycles[3], "samples: no growth by samples of rows that come and go: @cycles");
+$node->safe_psql('postgres', 'INSERT INTO samples SELECT id, v FROM points_200 WHERE id <= 600');
+kept_ok($node, 'samples', '<->', 200, 'samples: rows afterwards');
+$node->safe_psql('postgres', 'DROP TABLE samples');
+
 # An index that is not swept because nothing calls for it is not read.
 $node->safe_psql('postgres', q{
 	CREATE TABLE large (id int, v real[]);
