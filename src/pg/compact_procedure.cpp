@@ -69,6 +69,11 @@ void CompactAll(Maintenance* maintenance, bool purge) {
   CompactSegments(maintenance, inputs, count);
 }
 
+// For what a flush makes.
+void MakeRoom(Maintenance* maintenance, bool purge) {
+  if (maintenance->meta->segment_count == MetaPage::kMaxSegments) CompactAll(maintenance, purge);
+}
+
 // Also after an earlier call that did not get so far.
 void Sweep(Maintenance* maintenance, bool) { SweepPages(maintenance); }
 
@@ -91,6 +96,7 @@ Datum ivfremote_compact(PG_FUNCTION_ARGS) {
   CloseIndexAndTable(OpenIndexForMaintenance(oid, ShareUpdateExclusiveLock), NoLock);
   SPI_connect_ext(SPI_OPT_NONATOMIC);
   const bool purge = PG_GETARG_BOOL(1);
+  RunStep(oid, purge, MakeRoom);
   RunStep(oid, purge, Flush);
   RunStep(oid, purge, CompactAll);
   RunStep(oid, purge, Sweep);

@@ -152,6 +152,16 @@ for my $strategy ('wal_log', 'file_copy')
 	$new->stop;
 }
 
+# -- as many segments as there can be, and pending rows
+
+sql("CREATE TABLE crowded (id int, v real[]); CREATE INDEX crowded_idx ON crowded USING ivfremote (v) WITH (flush_threshold = 1, lists = 2);"
+	. join('', map { "INSERT INTO crowded SELECT i, point(i, $dims) FROM generate_series($_ * 20 + 1, $_ * 20 + 20) i; SELECT ivfremote_flush('crowded_idx');" } 0 .. 39)
+	. "INSERT INTO crowded SELECT i, point(i, $dims) FROM generate_series(1001, 1015) i");
+is(state_of('crowded'), '40|800|15', '40 segments');
+sql(q{CALL ivfremote_compact('crowded_idx')});
+is(state_of('crowded'), '1|815|0', 'ivfremote_compact makes room for the flush it begins with');
+healthy('crowded', 'compacted');
+
 # -- all objects lost
 
 healthy('remote', 'before the loss');
