@@ -31,6 +31,7 @@ Status DecodeGarbage(std::string_view text, GarbageList* list);
 // One collection. `marks`: every segment that an index of any database refers to, found after `oldest_running` and `next_xid`.
 struct Collection {
   Uuid incarnation{};
+  bool adopted = false;         // from a cluster that is gone: it names no more objects, and its transaction ids say nothing here
   uint64_t oldest_running = 0;  // whoever may still come to refer to an object was running when this was found
   uint64_t next_xid = 0;
   int64_t now_us = 0;
@@ -72,7 +73,9 @@ class GarbageSweep {
  private:
   // Whether a key is of a segment of this incarnation.
   bool IsSegment(const std::string& key, SegmentName* name) const;
-  bool NamedBeforeHorizon(const SegmentName& name) const { return name.mint_xid < collection_.oldest_running; }
+  bool NamedBeforeHorizon(const SegmentName& name) const {
+    return collection_.adopted || name.mint_xid < collection_.oldest_running;
+  }
 
   Collection collection_;
   GarbageList before_;
