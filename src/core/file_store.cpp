@@ -371,6 +371,8 @@ Status FileStore::ListFiles(std::string_view prefix, bool hidden, std::vector<Ob
   // What lies beside our objects, such as a file system's lost+found, may be closed to us; what lies among them may not.
   const auto options = directory.empty() ? fs::directory_options::skip_permission_denied : fs::directory_options::none;
   std::error_code error;
+  const fs::directory_iterator readable(root_ + directory, error);
+  if (error && error != std::errc::no_such_file_or_directory) return ErrnoStatus(error.value(), "list", prefix);
   for (fs::recursive_directory_iterator at(root_ + directory, options, error), end; !error && at != end; at.increment(error)) {
     std::error_code ignored;
     const bool is_hidden = at->path().filename().native().front() == '.';
