@@ -365,7 +365,7 @@ error_like($node, '', "SELECT ivfremote_adopt('store', 'x')", qr/^22023 .*invali
 error_like($node, '', "SELECT ivfremote_adopt('store', '$incarnation')", qr/^22023 .*is this cluster's own/, 'its own');
 error_like($node, '', "SELECT ivfremote_adopt('store', repeat('0', 32))", qr/^42704 .*has no objects of incarnation 0{32}/, 'nobody\'s');
 is($node->safe_psql('postgres', 'SELECT incarnation, indexes, segments, adopted, unadopted_predecessors FROM ivfremote_stat_servers'),
-	"$incarnation|5|4|{}|{}", 'the view of servers');
+	"$incarnation|5|4|{0123456789abcdef0123456789abcdef}|{}", 'the view of servers');
 
 no_crash($node);
 $node->stop;
