@@ -31,12 +31,13 @@ Status DecodeGarbage(std::string_view text, GarbageList* list);
 // One collection. `marks`: every segment that an index of any database refers to, found after `oldest_running` and `next_xid`.
 struct Collection {
   Uuid incarnation{};
-  bool adopted = false;         // from a cluster that is gone: it names no more objects, and its transaction ids say nothing here
   uint64_t oldest_running = 0;  // whoever may still come to refer to an object was running when this was found
   uint64_t next_xid = 0;
   int64_t now_us = 0;
   int64_t retention_us = 0;
   const std::set<SegmentName>* marks = nullptr;
+  // From a cluster that is gone: it names no more objects, and its transaction ids say nothing here.
+  bool adopted = false;
 };
 
 enum class Verdict {
