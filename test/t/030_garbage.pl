@@ -303,7 +303,7 @@ chmod 0500, "$directory/$incarnation" or die;
 SKIP:
 {
 	skip 'root writes everywhere', 4 if $> == 0;
-	fails_like(qr/could not collect garbage in server "store"/, 'a store that refuses');
+	fails_like(qr/could not collect garbage in server "store".*Permission denied.*HINT:  Check the server/s, 'a store that refuses');
 }
 chmod 0700, "$directory/$incarnation" or die;
 my ($deleted) = grep { /deleted/ } @{ collect("'0'") };
