@@ -227,7 +227,7 @@ CREATE FUNCTION ivfremote_gc(
     OUT object_key text, OUT bytes int8, OUT state text, OUT since timestamptz)
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION ivfremote_gc(name, bool, interval) IS
-    'finds objects of this cluster in the server''s place that no index of any database refers to, and deletes those that earlier calls found to be garbage at least the retention ago (null: the server''s option): one row for each, waiting, deleted, would delete (dry_run), unknown (left alone), upload aborted or would abort upload; owner of the server';
+    'finds objects of this cluster in the server''s place that no index of any database refers to, and deletes those that earlier calls found to be garbage at least the retention ago (null: the server''s option): one row for each, waiting, deleted, would delete (dry_run), unknown (left alone), upload aborted or would abort upload; and one row, other incarnation, for all objects that another cluster wrote, or a predecessor that is not adopted; owner of the server';
 REVOKE EXECUTE ON FUNCTION ivfremote_gc(name, bool, interval) FROM PUBLIC;
 
 CREATE FUNCTION ivfremote_adopt(server name, incarnation text) RETURNS text

@@ -198,6 +198,7 @@ class FaultStore : public ObjectStore {
   bool AwaitsCredentials() const override { return store_->AwaitsCredentials(); }
   void SetCredentials(const AwsCredentials& credentials) override { store_->SetCredentials(credentials); }
   void KeepCredentials() override { store_->KeepCredentials(); }
+  void SetPatient(bool patient) override { store_->SetPatient(patient); }
   std::string TakeNotice() override { return store_->TakeNotice(); }
 
  private:

@@ -366,14 +366,19 @@ Status FileStore::Delete(std::vector<std::string> keys, std::unique_ptr<Operatio
 }
 
 Status FileStore::ListFiles(std::string_view prefix, bool hidden, std::vector<ObjectInfo>* files) {
+  const size_t slash = prefix.rfind('/');
+  const std::string directory = slash == std::string_view::npos ? "" : "/" + std::string(prefix.substr(0, slash));
+  // What lies beside our objects, such as a file system's lost+found, may be closed to us; what lies among them may not.
+  const auto options = directory.empty() ? fs::directory_options::skip_permission_denied : fs::directory_options::none;
   std::error_code error;
-  for (fs::recursive_directory_iterator at(root_, error), end; !error && at != end; at.increment(error)) {
+  const fs::directory_iterator readable(root_ + directory, error);
+  if (error && error != std::errc::no_such_file_or_directory) return ErrnoStatus(error.value(), "list", prefix);
+  for (fs::recursive_directory_iterator at(root_ + directory, options, error), end; !error && at != end; at.increment(error)) {
     std::error_code ignored;
     const bool is_hidden = at->path().filename().native().front() == '.';
     if (is_hidden && at->is_directory(ignored)) at.disable_recursion_pending();
     if (is_hidden != hidden || !at->is_regular_file(ignored)) continue;
     const std::string key = at->path().native().substr(root_.size() + 1);
-    if (!key.starts_with(prefix)) continue;
     const uint64_t size = at->file_size(ignored);
     if (!ignored) files->push_back({key, size});
   }
@@ -388,7 +393,8 @@ Status FileStore::List(std::string prefix, std::string start_after, size_t limit
   Status status = ListFiles(prefix, false, &found);
   const size_t most = objects->size() + limit;
   for (ObjectInfo& object : found)
-    if (object.key > start_after && objects->size() < most) objects->push_back(std::move(object));
+    if (object.key.starts_with(prefix) && object.key > start_after && objects->size() < most)
+      objects->push_back(std::move(object));
   *operation = std::make_unique<FinishedOperation>(std::move(status));
   return Status::Ok();
 }
@@ -397,7 +403,7 @@ Status FileStore::List(std::string prefix, std::string start_after, size_t limit
 Status FileStore::ListUploads(std::string prefix, std::vector<UploadInfo>* uploads,
                               std::unique_ptr<Operation>* operation) {
   std::vector<ObjectInfo> found;
-  Status status = ListFiles("", true, &found);
+  Status status = ListFiles(prefix, true, &found);
   for (const ObjectInfo& file : found) {
     // directory/.name.pid.counter.tmp -> directory/name
     const size_t slash = file.key.rfind('/');

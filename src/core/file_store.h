@@ -30,7 +30,8 @@ class FileStore : public ObjectStore {
 
  private:
   Status DeleteOne(const std::string& key);
-  // Walks the directory for files whose names are hidden (unfinished uploads) or not.
+  // Walks the prefix's directory for files whose names are hidden (unfinished uploads) or not; whether their keys start with
+  // the prefix, is the caller's to see.
   Status ListFiles(std::string_view prefix, bool hidden, std::vector<ObjectInfo>* files);
 
   std::string root_;

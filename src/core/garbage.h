@@ -36,6 +36,8 @@ struct Collection {
   int64_t now_us = 0;
   int64_t retention_us = 0;
   const std::set<SegmentName>* marks = nullptr;
+  // From a cluster that is gone: it names no more objects, and its transaction ids say nothing here.
+  bool adopted = false;
 };
 
 enum class Verdict {
@@ -72,7 +74,9 @@ class GarbageSweep {
  private:
   // Whether a key is of a segment of this incarnation.
   bool IsSegment(const std::string& key, SegmentName* name) const;
-  bool NamedBeforeHorizon(const SegmentName& name) const { return name.mint_xid < collection_.oldest_running; }
+  bool NamedBeforeHorizon(const SegmentName& name) const {
+    return collection_.adopted || name.mint_xid < collection_.oldest_running;
+  }
 
   Collection collection_;
   GarbageList before_;

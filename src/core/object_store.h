@@ -175,6 +175,9 @@ class ObjectStore {
   virtual void SetCredentials(const AwsCredentials&) {}
   virtual void KeepCredentials() {}
 
+  // Whether requests that start from now on have the patience the store was made with, or end soon: somebody waits.
+  virtual void SetPatient(bool) {}
+
   // Something the user should be told once about this store; empty: nothing.
   virtual std::string TakeNotice() { return {}; }
 };

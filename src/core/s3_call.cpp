@@ -238,7 +238,7 @@ void S3Call::TryAgainOrEnd(StatusCode code, std::string why) {
   const Clock::time_point now = Clock::now();
   connection_->Failed(started, code == StatusCode::kDenied, why);
   failing_since_ = std::min(failing_since_, started);
-  const Clock::duration left = retry.patience - (now - failing_since_);
+  const Clock::duration left = patience_ - (now - failing_since_);
   if (tries_ > retry.retries && left <= Clock::duration::zero()) {
     const auto seconds = std::chrono::round<std::chrono::seconds>(now - failing_since_).count();
     why += " (" + std::to_string(tries_) + " attempts";
@@ -254,7 +254,7 @@ void S3Call::TryAgainOrEnd(StatusCode code, std::string why) {
 
 // `outdated`: they may have been right once.
 void S3Call::AskForCredentials(std::string why, bool outdated) {
-  if (connection_->retry.patience.count() == 0) return End(Status::Denied(std::move(why)));
+  if (patience_.count() == 0) return End(Status::Denied(std::move(why)));
   worth_waiting_ = outdated && connection_->credentials_worked;
   refusal_ = std::move(why);
   awaits_credentials_ = true;

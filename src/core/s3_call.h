@@ -37,6 +37,7 @@ class S3Store::Connection {
   HttpClient client;
   S3Location location;
   RetryPolicy retry;
+  bool patient = true;  // as `retry` says
   S3Environment environment;
   std::unique_ptr<SigV4Signer> signer;  // null: unsigned
   std::string scheme;
@@ -68,7 +69,9 @@ struct S3Request {
 class S3Call {
  public:
   S3Call(std::shared_ptr<S3Store::Connection> connection, S3Request request)
-      : connection_(std::move(connection)), request_(std::move(request)) {}
+      : connection_(std::move(connection)),
+        request_(std::move(request)),
+        patience_(connection_->patient ? connection_->retry.patience : std::chrono::milliseconds{0}) {}
 
   // Starts, looks at an answer that has come, starts again. True when done.
   bool Poll(Clock::time_point now);
@@ -92,6 +95,7 @@ class S3Call {
 
   std::shared_ptr<S3Store::Connection> connection_;
   S3Request request_;
+  std::chrono::milliseconds patience_;
   std::unique_ptr<HttpExchange> exchange_;
   int tries_ = 0;
   bool sent_conditional_ = false;

@@ -211,39 +211,55 @@ Status S3Store::ReadTagged(std::string key, size_t limit, TaggedObject* object,
 
 Status S3Store::WriteTagged(std::string key, std::string text, std::string tag,
                             std::unique_ptr<Operation>* operation) {
-  // Sent as the store gave it, and if that doesn't match, once more without quotation marks.
+  // Sent as the store gave it. If that doesn't match an object that still has it, once more without quotation marks.
+  enum class Phase { kQuoted, kLook, kBare, kDone };
   struct State {
     std::string text;
-    std::vector<std::string> tags;
-    size_t next = 0;
+    Phase phase;
+    bool looked = false;
   };
   auto state = std::make_shared<State>();
   state->text = std::move(text);
   const bool quoted = tag.size() > 2 && tag.front() == '"' && tag.back() == '"';
   const std::string bare = quoted ? tag.substr(1, tag.size() - 2) : tag;
-  if (!quoted || !connection_->bare_tags) state->tags.push_back(tag);
-  if (quoted) state->tags.push_back(bare);
-  auto next = [state, key, connection = connection_.get()](S3Request* request) {
-    if (state->next == state->tags.size()) return false;
-    request->method = "PUT";
+  state->phase = quoted && !connection_->bare_tags ? Phase::kQuoted : Phase::kBare;
+  auto next = [state, key, tag, bare, connection = connection_.get()](S3Request* request) {
+    if (state->phase == Phase::kDone) return false;
     request->path = connection->PathOf(key);
+    if (state->phase == Phase::kLook) {
+      request->method = "HEAD";
+      return true;
+    }
+    request->method = "PUT";
     request->body = std::as_bytes(std::span(state->text));
     request->conditional = true;
-    request->tag = state->tags[state->next++];
+    request->tag = state->phase == Phase::kQuoted ? tag : bare;
     return true;
   };
-  auto take = [state, key, quoted, bare, connection = connection_.get()](const S3Call& call) {
-    const bool is_bare = quoted && state->tags[state->next - 1] == bare;
-    if (call.status().ok()) {
-      connection->bare_tags |= is_bare;
-      state->next = state->tags.size();
+  auto take = [state, key, tag, quoted, connection = connection_.get()](const S3Call& call) {
+    const Phase phase = std::exchange(state->phase, Phase::kDone);
+    const HttpResponse& response = call.response();
+    const bool mismatch = response.status == 412;
+    const bool missing = call.status().code() == StatusCode::kNotFound;
+    if (phase == Phase::kLook) {
+      const auto now = response.headers.find("etag");
+      const bool same = call.status().ok() && now != response.headers.end() && now->second == tag;
+      if (!same && (call.status().ok() || missing)) return Status::Precondition(ChangedObjectText(key));
+      IVFREMOTE_RETURN_IF_ERROR(About(ObjectText(key), call.status()));
+      state->phase = Phase::kBare;
+      state->looked = true;
       return Status::Ok();
     }
-    const bool mismatch = call.response().status == 412;
-    if (mismatch && state->next < state->tags.size()) return Status::Ok();
-    // 404 is said of an object that is gone; what a strict store says of a bare tag, is said after its 412.
-    const bool after_mismatch = is_bare && state->tags.size() > 1 && call.response().status / 100 == 4;
-    if (mismatch || after_mismatch || call.status().code() == StatusCode::kNotFound)
+    if (call.status().ok()) {
+      connection->bare_tags |= phase == Phase::kBare && quoted;
+      return Status::Ok();
+    }
+    if (mismatch && phase == Phase::kQuoted) {
+      state->phase = Phase::kLook;
+      return Status::Ok();
+    }
+    // 404 is said of an object that is gone; a strict store may say anything of a bare tag.
+    if (mismatch || missing || (state->looked && response.status / 100 == 4))
       return Status::Precondition(ChangedObjectText(key));
     return About(ObjectText(key), call.status());
   };
@@ -422,6 +438,7 @@ StoreTrouble S3Store::Trouble() const { return connection_->trouble; }
 bool S3Store::AwaitsCredentials() const { return connection_->awaits_credentials; }
 void S3Store::SetCredentials(const AwsCredentials& credentials) { connection_->SetCredentials(credentials); }
 void S3Store::KeepCredentials() { connection_->KeepCredentials(); }
+void S3Store::SetPatient(bool patient) { connection_->patient = patient; }
 
 std::string S3Store::TakeNotice() { return std::exchange(connection_->notice, {}); }
 

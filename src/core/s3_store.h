@@ -69,6 +69,7 @@ class S3Store : public ObjectStore {
   bool AwaitsCredentials() const override;
   void SetCredentials(const AwsCredentials& credentials) override;
   void KeepCredentials() override;
+  void SetPatient(bool patient) override;
   std::string TakeNotice() override;
 
   class Connection;

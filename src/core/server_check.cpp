@@ -58,6 +58,7 @@ class Checker {
       : store_(store),
         small_key_(key_base + ".check"),
         large_key_(key_base + ".large.check"),
+        tagged_key_(key_base + ".tagged.check"),
         interrupted_(interrupted),
         results_(results),
         data_(kLargeBytes) {
@@ -70,6 +71,7 @@ class Checker {
     IVFREMOTE_RETURN_IF_ERROR(Report("put", put, Format("%.0f kB", kSmallBytes / 1024.0)));
     if (!put.ok()) return Status::Ok();  // all else needs an object
     IVFREMOTE_RETURN_IF_ERROR(ConditionalPut());
+    IVFREMOTE_RETURN_IF_ERROR(ConditionalReplace());
     IVFREMOTE_RETURN_IF_ERROR(RangedGet());
     IVFREMOTE_RETURN_IF_ERROR(Multipart());
     IVFREMOTE_RETURN_IF_ERROR(Report("delete", Delete()));
@@ -114,6 +116,24 @@ class Checker {
       return Report("conditional put", Status::Unsupported("the store replaced an existing object"), {},
                     "Indexes work, and rely on the unique names of their objects.");
     return Report("conditional put", status);
+  }
+
+  Status Replace(const std::string& tag) {
+    std::unique_ptr<Operation> operation;
+    IVFREMOTE_RETURN_IF_ERROR(store_->WriteTagged(tagged_key_, "check", tag, &operation));
+    return Operate(operation);
+  }
+
+  // The right tag is tried by whoever writes; a store that does not look at it replaces what another has written.
+  Status ConditionalReplace() {
+    Status status = Replace("");
+    if (status.ok()) status = Replace("\"00000000000000000000000000000000\"");
+    if (status.code() == StatusCode::kPrecondition)
+      return Report("conditional replace", Status::Ok(), "an object that has changed is not replaced");
+    if (status.ok())
+      return Report("conditional replace", Status::Unsupported("the store replaced an object that is another than was read"), {},
+                    "Let only one cluster write below the url: two that write under one incarnation may not notice.");
+    return Report("conditional replace", status);
   }
 
   Status Get(const std::string& key, uint64_t offset, size_t length, RangeCompletion* completion) {
@@ -191,7 +211,7 @@ class Checker {
 
   Status Delete() {
     std::unique_ptr<Operation> operation;
-    IVFREMOTE_RETURN_IF_ERROR(store_->Delete({small_key_, large_key_}, &operation));
+    IVFREMOTE_RETURN_IF_ERROR(store_->Delete({small_key_, large_key_, tagged_key_}, &operation));
     IVFREMOTE_RETURN_IF_ERROR(Operate(operation));
     RangeCompletion completion;
     const Status status = Get(small_key_, 0, 10, &completion);
@@ -202,6 +222,7 @@ class Checker {
   ObjectStore* store_;
   std::string small_key_;
   std::string large_key_;
+  std::string tagged_key_;
   InterruptCheck interrupted_;
   std::vector<CheckResult>* results_;
   std::vector<std::byte> data_;

@@ -27,6 +27,8 @@ constexpr char kLibraryVersion[] = "1.0";
 constexpr char kFilePrefix[] = "pgsql_tmp_owner.";
 constexpr size_t kNonceBytes = 33;         // with the terminator
 constexpr size_t kIncarnationBytes = 33;
+// How long a lock is waited for before the user is told.
+constexpr std::chrono::seconds kQuietTime{10};
 constexpr int kTries = 5;  // other backends may reach one place by another url, which is another lock
 
 // One reading and replacement of OWNER.
@@ -77,8 +79,8 @@ bool Contains(const Nonces& nonces, const char* nonce) {
   return false;
 }
 
-// `current`: the known nonce that OWNER has; null: one that is not known, or none, or it can't be read. Then what was written before may
-// show again.
+// `current`: the known nonce that OWNER has; null: one that is not known, or none, or it can't be read. What was written before may show
+// again, or arrive only now: a few are kept.
 void WriteOwnerFile(const char* place, const Uuid& own, const Uuid& incarnation, const char* current, const char* writing) {
   OwnerFile file;
   NameFile(place, incarnation, &file);
@@ -87,9 +89,16 @@ void WriteOwnerFile(const char* place, const Uuid& own, const Uuid& incarnation,
   StringInfoData text;
   initStringInfo(&text);
   appendStringInfo(&text, "cluster %s\nnonce %s\n", IncarnationText(own), writing);
-  if (current != nullptr) appendStringInfo(&text, "nonce %s\n", current);
-  for (int i = 0; current == nullptr && i < before.count && i < Nonces::kMax - 1; ++i)
+  int count = 1;
+  if (current != nullptr) {
+    appendStringInfo(&text, "nonce %s\n", current);
+    ++count;
+  }
+  for (int i = 0; i < before.count && count < Nonces::kMax; ++i) {
+    if (current != nullptr && std::strcmp(before.text[i], current) == 0) continue;
     appendStringInfo(&text, "nonce %s\n", before.text[i]);
+    ++count;
+  }
   WriteLocalFile(file.path, file.temporary, text.data);
 }
 
@@ -127,27 +136,55 @@ void ForgetAdopted(const char* place, const Uuid& incarnation) {
   durable_unlink(file.path, WARNING);
 }
 
+// Done when the file is locked, or at `until`.
 class FileLock : public Operation {
  public:
-  explicit FileLock(int file) : file_(file) {}
+  FileLock(int file, Clock::time_point until) : file_(file), until_(until) {}
+
+  bool locked() const { return locked_; }
 
   Status Step(Clock::time_point deadline, bool* done) override {
     constexpr int kPauseMs = 20;
     while (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
       if (errno != EWOULDBLOCK && errno != EINTR) return Status::Unavailable(std::string("could not lock a file: ") + std::strerror(errno));
-      if (Clock::now() >= deadline) return Status::Ok();
+      *done = Clock::now() >= until_;
+      if (*done || Clock::now() >= deadline) return Status::Ok();
       ::poll(nullptr, 0, kPauseMs);
     }
-    *done = true;
+    locked_ = *done = true;
     return Status::Ok();
   }
 
  private:
   int file_;
+  Clock::time_point until_;
+  bool locked_ = false;
 };
 
-bool LockPlace(const Claimant& claimant, const char* place, int* file) {
-  return LockLocally(claimant, psprintf("%s/%s%s.lock", kLocalDirectory, kFilePrefix, place), file);
+// Runs `body` with the place locked; false if the runner gave up before.
+template <typename Body>
+bool WithPlaceLocked(const Claimant& claimant, const char* place, Body body) {
+  int lock;
+  if (!LockLocally(claimant, psprintf("%s/%s%s.lock", kLocalDirectory, kFilePrefix, place), &lock)) return false;
+  PG_TRY();
+  {
+    TestPoint("owner.locked");
+    body();
+  }
+  PG_FINALLY();
+  {
+    CloseTransientFile(lock);
+  }
+  PG_END_TRY();
+  return true;
+}
+
+bool LockUntil(const Claimant& claimant, int file, Clock::time_point until, bool* locked) {
+  Held<FileLock>* lock = Hold<FileLock>(CurrentMemoryContext, [&] { return new FileLock(file, until); });
+  const bool ran = claimant.run(claimant.run_argument, lock->object);
+  *locked = ran && (*lock)->locked();
+  Drop(lock);
+  return ran;
 }
 
 // What OWNER says, as plain data.
@@ -260,10 +297,15 @@ char* IncarnationText(const Uuid& incarnation) {
 
 bool LockLocally(const Claimant& claimant, const char* path, int* file) {
   *file = OpenLockFile(path);
-  Held<Operation>* lock = Hold<Operation>(CurrentMemoryContext, [&] { return new FileLock(*file); });
-  const bool locked = claimant.run(claimant.run_argument, lock->object);
+  bool locked;
+  bool ran = LockUntil(claimant, *file, Clock::now() + kQuietTime, &locked);
+  if (ran && !locked) {
+    ereport(WARNING, (errmsg("another backend holds file \"%s\" locked", path),
+                      errdetail("It is writing or collecting objects of the place of server \"%s\".", claimant.server),
+                      errhint("The statement goes on when that one is done.")));
+    ran = LockUntil(claimant, *file, Clock::time_point::max(), &locked);
+  }
   if (!locked) CloseTransientFile(*file);
-  Drop(lock);
   return locked;
 }
 
@@ -271,24 +313,23 @@ bool ClaimIncarnation(const Claimant& claimant, Uuid* incarnation) {
   *incarnation = GetIncarnation();
   char place[kPlaceDigits + 1];
   NamePlace(claimant.server, place);
-  int lock;
-  if (!LockPlace(claimant, place, &lock)) return false;
-  Held<Advance>* advance = NewAdvance();
-  OwnerSeen seen;
-  Claim claim;
-  while ((claim = AdvanceOwner(claimant, place, *incarnation, *incarnation, false, advance->object, &seen)) == Claim::kOthers) {
-    const Uuid old = *incarnation;
-    *incarnation = ReplaceIncarnation(old);
-    ereport(WARNING,
-            (errmsg("another cluster writes under incarnation %s, too; this one uses %s from now on", IncarnationText(old),
-                    IncarnationText(*incarnation)),
-             errdetail("%s", WhoWrote(seen)),
-             errhint("Nothing was deleted. Objects that only this cluster uses can be collected after "
-                     "ivfremote_adopt(%s, '%s'), once the other one is gone.",
-                     quote_literal_cstr(claimant.server), IncarnationText(old))));
-  }
-  Drop(advance);
-  CloseTransientFile(lock);
+  Claim claim = Claim::kGaveUp;
+  WithPlaceLocked(claimant, place, [&] {
+    Held<Advance>* advance = NewAdvance();
+    OwnerSeen seen;
+    while ((claim = AdvanceOwner(claimant, place, *incarnation, *incarnation, false, advance->object, &seen)) == Claim::kOthers) {
+      const Uuid old = *incarnation;
+      *incarnation = ReplaceIncarnation(old);
+      ereport(WARNING,
+              (errmsg("another cluster writes under incarnation %s, too; this one uses %s from now on", IncarnationText(old),
+                      IncarnationText(*incarnation)),
+               errdetail("%s", WhoWrote(seen)),
+               errhint("Nothing was deleted. Objects that only this cluster uses can be collected after "
+                       "ivfremote_adopt(%s, '%s'), once the other one is gone.",
+                       quote_literal_cstr(claimant.server), IncarnationText(old))));
+    }
+    Drop(advance);
+  });
   return claim == Claim::kOurs;
 }
 
@@ -318,36 +359,35 @@ Uuid* AdoptedIncarnations(const char* server, const Uuid& own, int* count) {
 bool ClaimAdopted(const Claimant& claimant, const Uuid& own, const Uuid& incarnation) {
   char place[kPlaceDigits + 1];
   NamePlace(claimant.server, place);
-  int lock;
-  if (!LockPlace(claimant, place, &lock)) return false;
-  Held<Advance>* advance = NewAdvance();
-  OwnerSeen seen;
-  const Claim claim = AdvanceOwner(claimant, place, own, incarnation, false, advance->object, &seen);
-  if (claim == Claim::kOthers) {
-    ForgetAdopted(place, incarnation);
-    ereport(WARNING, (errmsg("the adopted incarnation %s belongs to another cluster now", IncarnationText(incarnation)),
-                      errdetail("%s", WhoWrote(seen)), errhint("Nothing of it was deleted.")));
-  }
-  Drop(advance);
-  CloseTransientFile(lock);
+  Claim claim = Claim::kGaveUp;
+  WithPlaceLocked(claimant, place, [&] {
+    Held<Advance>* advance = NewAdvance();
+    OwnerSeen seen;
+    claim = AdvanceOwner(claimant, place, own, incarnation, false, advance->object, &seen);
+    if (claim == Claim::kOthers) {
+      ForgetAdopted(place, incarnation);
+      ereport(WARNING, (errmsg("the adopted incarnation %s belongs to another cluster now", IncarnationText(incarnation)),
+                        errdetail("%s", WhoWrote(seen)), errhint("Nothing of it was deleted.")));
+    }
+    Drop(advance);
+  });
   return claim == Claim::kOurs;
 }
 
 char* AdoptIncarnation(const Claimant& claimant, const Uuid& own, const Uuid& incarnation) {
   char place[kPlaceDigits + 1];
   NamePlace(claimant.server, place);
-  int lock;
-  if (!LockPlace(claimant, place, &lock)) return nullptr;
-  Held<Advance>* advance = NewAdvance();
-  OwnerSeen seen;
-  AdvanceOwner(claimant, place, own, incarnation, true, advance->object, &seen);
   char* before = nullptr;
-  if (seen.exists) {
-    before = static_cast<char*>(palloc((*advance)->found.text.size() + 1));
-    strlcpy(before, (*advance)->found.text.c_str(), (*advance)->found.text.size() + 1);
-  }
-  Drop(advance);
-  CloseTransientFile(lock);
+  WithPlaceLocked(claimant, place, [&] {
+    Held<Advance>* advance = NewAdvance();
+    OwnerSeen seen;
+    AdvanceOwner(claimant, place, own, incarnation, true, advance->object, &seen);
+    if (seen.exists) {
+      before = static_cast<char*>(palloc((*advance)->found.text.size() + 1));
+      strlcpy(before, (*advance)->found.text.c_str(), (*advance)->found.text.size() + 1);
+    }
+    Drop(advance);
+  });
   return before;
 }
 

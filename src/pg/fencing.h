@@ -19,9 +19,12 @@ struct Claimant {
   void* run_argument;
 };
 
-// Waits for the exclusive lock of this cluster on a local file (incarnation.h). CloseTransientFile(*file) ends it, as does the end of the
-// transaction. False if the runner gave up.
+// Waits for the exclusive lock of this cluster on a local file (incarnation.h), and says so if that takes long. CloseTransientFile(*file)
+// ends it, as does the end of the transaction. False if the runner gave up.
 bool LockLocally(const Claimant& claimant, const char* path, int* file);
+
+// The following hold such a lock, for which others of the cluster wait: the claimant's store must not try for minutes. They leave nothing locked
+// if they end with an error.
 
 // Before objects are written or deleted: advances OWNER of this cluster's incarnation, and says which that is from now on. If
 // another cluster has written under it, a new one is minted, with a WARNING. False if the runner gave up.

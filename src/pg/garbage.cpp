@@ -2,6 +2,7 @@
 // collection" has the reasons for the order of things.
 #include "core/garbage.h"
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 
@@ -18,6 +19,7 @@
 extern "C" {
 #include "access/xlog.h"
 #include "access/xloginsert.h"
+#include "catalog/pg_control.h"
 #include "storage/fd.h"
 #include "storage/procarray.h"
 #include "utils/fmgrprotos.h"
@@ -39,6 +41,8 @@ struct Work {
   std::vector<ObjectInfo> page;
   std::vector<GarbageSweep::Finding> findings;  // but kKept
   std::vector<UploadInfo> uploads;              // abandoned ones
+  std::map<std::string, uint64_t> others;       // bytes, by incarnation
+  std::string after = "/";                      // where the search for them goes on
   std::unique_ptr<Operation> operation;
 };
 
@@ -58,7 +62,8 @@ struct Run {
   CHECK_FOR_INTERRUPTS();
   ereport(ERROR, (errcode(error.sqlstate), errmsg("could not collect garbage in server \"%s\"", run->server),
                   errdetail("%s.", error.message),
-                  error.code == StatusCode::kDenied
+                  // Else a file system's refusal.
+                  error.code == StatusCode::kDenied && std::strstr(error.message, "HTTP ") != nullptr
                       ? errhint("Use ALTER USER MAPPING FOR %s SERVER %s OPTIONS (SET ...).",
                                 UserMappingOwner(run->server, run->owner), quote_identifier(run->server))
                       : errhint("Check the server with SELECT * FROM ivfremote_check_server(%s), then try again.",
@@ -209,11 +214,17 @@ void DeleteBatch(Run* run, size_t* next) {
   });
 }
 
+// What made objects garbage may have been committed without waiting for the disk. Up to a record's own end: the insert position is behind
+// the next page's header where a record has just filled a page, which can't be flushed yet.
+void FlushAllWal() {
+  XLogBeginInsert();
+  XLogFlush(XLogInsert(RM_XLOG_ID, XLOG_NOOP));
+}
+
 void Delete(Run* run) {
   Work* work = run->work->object;
   if (CountDue(run) > 0) {
-    // What made these objects garbage may have been committed without waiting for the disk.
-    XLogFlush(GetXLogInsertRecPtr());
+    FlushAllWal();
     for (size_t next = 0; next < work->findings.size();) DeleteBatch(run, &next);
     TestPoint("gc.deleted");
     ReadTag(run);
@@ -246,6 +257,7 @@ void EmitAll(Run* run) {
 void Collect(Run* run, const Uuid& incarnation) {
   Work* work = run->work->object;
   run->collection.incarnation = incarnation;
+  run->collection.adopted = incarnation != run->own;
   work->findings.clear();
   work->uploads.clear();
   work->page.clear();
@@ -258,6 +270,60 @@ void Collect(Run* run, const Uuid& incarnation) {
     Delete(run);
   }
   EmitAll(run);
+}
+
+// --------------------------------------------------------------------------------------------------------------------
+// Other incarnations
+
+constexpr size_t kIncarnationDigits = 32;
+constexpr size_t kOthersPage = 1000;  // a request to a store
+
+// Adds the page's objects up to the first of an incarnation that is collected; *after is where to go on, empty: nowhere.
+void AddOthers(Work* work, const std::vector<Uuid>& collected, std::string* after) {
+  *after = work->page.size() == kOthersPage ? work->page.back().key : std::string();
+  for (const ObjectInfo& object : work->page) {
+    const std::string prefix = object.key.substr(0, object.key.find('/'));
+    const std::optional<Uuid> incarnation = ParseIncarnation(prefix);
+    if (!incarnation || prefix.size() == object.key.size()) continue;
+    if (std::find(collected.begin(), collected.end(), *incarnation) == collected.end()) {
+      work->others[prefix] += object.size;
+      continue;
+    }
+    // Past all of it: '0' comes after '/'.
+    *after = prefix + "0";
+    return;
+  }
+}
+
+// What other clusters of the place have, or had: nobody collects a predecessor that nobody has adopted.
+void EmitOthers(Run* run, const Uuid* collected, int count) {
+  Work* work = run->work->object;
+  for (bool more = true; more;) {
+    Operate(run, [&] {
+      work->page.clear();
+      return run->store->object->List("", work->after, kOthersPage, &work->page, &work->operation);
+    });
+    CallCore([&] {
+      AddOthers(work, std::vector<Uuid>(collected, collected + count), &work->after);
+      // Incarnations begin with a hexadecimal digit.
+      more = !work->after.empty() && work->after < "g";
+      return Status::Ok();
+    });
+  }
+  struct Row {
+    char prefix[kIncarnationDigits + 2];
+    uint64_t bytes;
+  };
+  const size_t rows = work->others.size();
+  auto* row = static_cast<Row*>(palloc(sizeof(Row) * (rows + 1)));
+  CallCore([&] {
+    for (size_t i = 0; const auto& [prefix, bytes] : work->others) {
+      strlcpy(row[i].prefix, (prefix + "/").c_str(), sizeof row[i].prefix);
+      row[i++].bytes = bytes;
+    }
+    return Status::Ok();
+  });
+  for (size_t i = 0; i < rows; ++i) Emit(run, row[i].prefix, true, row[i].bytes, "other incarnation", false, 0);
 }
 
 // --------------------------------------------------------------------------------------------------------------------
@@ -327,6 +393,7 @@ Datum ivfremote_gc(PG_FUNCTION_ARGS) {
   run->collection.marks = &(*run->work)->marks;
   run->collection.now_us = NowUs();
   for (int i = 0; i < count; ++i) Collect(run, incarnations[i]);
+  EmitOthers(run, incarnations, count);
   // Transactions must pass for what was found now to be deleted, in an idle cluster too.
   if (!run->dry_run) GetCurrentTransactionId();
   CloseTransientFile(lock);
@@ -364,6 +431,8 @@ Datum ivfremote_adopt(PG_FUNCTION_ARGS) {
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
                     errmsg("server \"%s\" has no objects of incarnation %s", run->server, id)));
   char* before = AdoptIncarnation(run->claimant, run->own, incarnation);
+  // What it found to be garbage, it dated by transaction ids of its own: all waits anew.
+  Operate(run, [&] { return run->store->object->Delete({FormatGarbageKey(incarnation)}, &work->operation); });
   Drop(run->work);
   Drop(run->store);
   if (before == nullptr) PG_RETURN_NULL();

@@ -112,7 +112,7 @@ void SendMarks(shm_mq_handle* queue, Oid oid) {
   auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
   auto* names = static_cast<SegmentName*>(palloc(sizeof(SegmentName) * MetaPage::kMaxSegments));
   Size count = 0;
-  if (RelationGetNumberOfBlocks(index) > 0) {
+  if (!IsUnbuilt(index)) {
     // As one who deletes: an index with features this library does not know may refer to more.
     ReadMetaToWrite(index, meta);
     for (uint32_t i = 0; i < meta->segment_count; ++i)

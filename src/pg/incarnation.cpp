@@ -32,7 +32,9 @@ constexpr size_t kMaxText = 4096;
 void WriteAndClose(int fd, const char* path, const char* text) {
   errno = 0;
   if (write(fd, text, std::strlen(text)) != static_cast<ssize_t>(std::strlen(text))) {
-    if (errno == 0) errno = ENOSPC;
+    const int error = errno == 0 ? ENOSPC : errno;
+    CloseTransientFile(fd);
+    errno = error;
     ThrowFileError("write", path);
   }
   CloseTransientFile(fd);
@@ -95,7 +97,8 @@ Uuid MintIncarnation() {
 }  // namespace
 
 void MakeLocalDirectory() {
-  if (MakePGDirectory(kLocalDirectory) != 0 && errno != EEXIST) ThrowFileError("create", kLocalDirectory);
+  if (MakePGDirectory(kLocalDirectory) == 0) fsync_fname(".", /*isdir=*/true);
+  else if (errno != EEXIST) ThrowFileError("create", kLocalDirectory);
 }
 
 int OpenLockFile(const char* path) {
@@ -133,8 +136,15 @@ Uuid ReadOrMintIncarnation(const Uuid* old) {
   // One backend mints; the others wait for it here and read what it wrote.
   const int lock = OpenTransientFile(kLocalDirectory, O_RDONLY);
   if (lock < 0 || flock(lock, LOCK_EX) != 0) ThrowFileError("lock", kLocalDirectory);
-  if (!ReadIncarnation(&incarnation) || (old != nullptr && incarnation == *old)) incarnation = MintIncarnation();
-  CloseTransientFile(lock);
+  PG_TRY();
+  {
+    if (!ReadIncarnation(&incarnation) || (old != nullptr && incarnation == *old)) incarnation = MintIncarnation();
+  }
+  PG_FINALLY();
+  {
+    CloseTransientFile(lock);
+  }
+  PG_END_TRY();
   return incarnation;
 }
 

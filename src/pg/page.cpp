@@ -109,6 +109,36 @@ void ReadMeta(Relation index, MetaPage* meta) {
   DecodeMeta(index, {copy.payload, kPayloadBytes}, false, meta);
 }
 
+bool ReadMetaIfSound(Relation index, MetaPage* meta) {
+  PGAlignedBlock copy;
+  const Page page = copy.data;
+  const Buffer buffer = ReadBuffer(index, kMetaBlock);
+  LockBuffer(buffer, BUFFER_LOCK_SHARE);
+  std::memcpy(copy.data, BufferGetPage(buffer), kPageBytes);
+  UnlockReleaseBuffer(buffer);
+  const CoreError error = RunCore([&] {
+    if (PageIsNew(page) || PageGetSpecialSize(page) != MAXALIGN(sizeof(PageSpecial)))
+      return Status::Corrupt("page is empty or has the wrong special area");
+    IVFREMOTE_RETURN_IF_ERROR(CheckPage(*SpecialOf(page), PageKind::kMeta, 0));
+    return DecodeMetaPage(Bytes(reinterpret_cast<const std::byte*>(PayloadOf(page)), kPayloadBytes), meta);
+  });
+  if (error.sqlstate == 0) return true;
+  ereport(WARNING, (errcode(error.code == StatusCode::kCorrupt ? ERRCODE_INDEX_CORRUPTED : error.sqlstate),
+                    errmsg("index \"%s\" is left out: its meta page can't be read", RelationGetRelationName(index)),
+                    errdetail_internal("%s", error.message)));
+  return false;
+}
+
+bool IsUnbuilt(Relation index) {
+  if (RelationGetNumberOfBlocks(index) == 0) return true;
+  if (index->rd_index->indisready) return false;
+  const Buffer buffer = ReadBuffer(index, kMetaBlock);
+  LockBuffer(buffer, BUFFER_LOCK_SHARE);
+  const bool empty = PageIsNew(BufferGetPage(buffer));
+  UnlockReleaseBuffer(buffer);
+  return empty;
+}
+
 void ReadMetaToWrite(Relation index, MetaPage* meta) {
   PageCopy copy;
   CopyPage(index, kMetaBlock, PageKind::kMeta, 0, &copy);

@@ -81,6 +81,10 @@ BlockNumber WriteNewPage(Relation index, const NewPage& what, Bytes payload);
 void ReadMeta(Relation index, MetaPage* meta);
 // The same, for who will change the index.
 void ReadMetaToWrite(Relation index, MetaPage* meta);
+// The same for those who go on without an index that is damaged, or of a newer library: a WARNING, and false.
+bool ReadMetaIfSound(Relation index, MetaPage* meta);
+// Whether it has no meta page yet: a build is under way, or a concurrent one did not get to its end.
+bool IsUnbuilt(Relation index);
 // The meta page in a locked buffer, checked, to be changed.
 MetaPage* MetaOn(Relation index, Page page);
 // Writes block 0 of a new index.

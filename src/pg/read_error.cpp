@@ -32,6 +32,12 @@ void ThrowReadError(Relation index, const FailedRead& read, const CoreError& err
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                         errmsg("server \"%s\" refused access to index \"%s\"", server, name),
                         errdetail_internal("%s", error.message), errhint("Set the clock of this machine.")));
+      // A file system's refusal.
+      if (std::strstr(error.message, "HTTP ") == nullptr)
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("server \"%s\" refused access to index \"%s\"", server, name),
+                        errdetail_internal("%s", error.message),
+                        errhint("Let the user that runs Postgres read the files below the server's url.")));
       ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                       errmsg("server \"%s\" refused access to index \"%s\"", server, name),
                       errdetail("%s; with the user mapping of role \"%s\" (owner of the index), else of PUBLIC.",

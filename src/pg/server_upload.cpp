@@ -3,11 +3,18 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/owner.h"
+#include "core/tagged_text.h"
 #include "pg/build.h"
 #include "pg/fencing.h"
 #include "pg/incarnation.h"
 #include "pg/server.h"
 #include "pg/settings.h"
+
+extern "C" {
+#include "storage/latch.h"
+#include "utils/wait_event.h"
+}
 
 namespace ivfremote {
 namespace {
@@ -19,6 +26,9 @@ using std::chrono::seconds;
 constexpr milliseconds kStep{100};
 // How long requests fail before the user is told.
 constexpr seconds kQuietTime{10};
+
+// Between attempts to claim the incarnation.
+constexpr milliseconds kLongestPause{10000};
 
 constexpr double kMegabyte = 1024 * 1024;
 
@@ -173,6 +183,112 @@ bool RunOperation(void* argument, Operation* operation) {
                        [operation](Clock::time_point deadline, bool* done) { return operation->Step(deadline, done); });
 }
 
+bool WithinPatience(Clock::time_point failing_since) {
+  return settings.write_timeout_ms == 0 || Clock::now() - failing_since < milliseconds(settings.write_timeout_ms);
+}
+
+void Pause(milliseconds duration) {
+  const Clock::time_point end = Clock::now() + duration;
+  while (Clock::now() < end) {
+    WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kStep.count(), PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+  }
+}
+
+// An attempt to claim: others of this cluster wait for it. The argument is the CoreError of its failure.
+bool RunOnce(void* argument, Operation* operation) {
+  auto* error = static_cast<CoreError*>(argument);
+  for (bool done = false; !done;) {
+    *error = RunCore([&] { return operation->Step(Clock::now() + kStep, &done); });
+    CHECK_FOR_INTERRUPTS();
+    if (error->sqlstate != 0) return false;
+  }
+  return true;
+}
+
+// Waits as long as writes do for the store to answer, and for other credentials if it refuses these.
+void AwaitStore(ServerUpload* state) {
+  struct Reading {
+    TaggedObject object;
+    std::unique_ptr<Operation> operation;
+  };
+  const Uuid incarnation = GetIncarnation();
+  Held<Reading>* reading = Hold<Reading>(CurrentMemoryContext, [] { return new Reading(); });
+  ObjectStore* store = state->store->object;
+  CallCore([&] {
+    return ReadText(store, FormatOwnerKey(incarnation), Owner::kMaxBytes, &(*reading)->object, &(*reading)->operation);
+  });
+  RunOperation(state, (*reading)->operation.get());
+  Drop(reading);
+}
+
+// Waits for the store between attempts, and not with the place locked.
+void ClaimPatiently(ServerUpload* state, Uuid* incarnation) {
+  ObjectStore* store = state->store->object;
+  Look look{};
+  milliseconds pause{100};
+  bool warned = false;
+  for (;;) {
+    CoreError error{};
+    store->SetPatient(false);
+    const bool claimed = ClaimIncarnation({state->server, store, RunOnce, &error}, incarnation);
+    store->SetPatient(true);
+    if (claimed) return;
+    if (look.failures++ == 0) look.since = Clock::now();
+    const bool outage = error.code == StatusCode::kUnavailable || error.code == StatusCode::kTimeout;
+    const bool refused_again = look.denied && error.code == StatusCode::kDenied;
+    look.denied = error.code == StatusCode::kDenied;
+    if ((!outage && !look.denied) || refused_again || !WithinPatience(look.since)) ThrowWriteError(state, error);
+    strlcpy(look.last, error.message, sizeof look.last);
+    state->warned = warned;
+    WarnOfTrouble(state, look);
+    warned = state->warned;
+    AwaitStore(state);
+    Pause(pause);
+    pause = std::min(2 * pause, kLongestPause);
+  }
+}
+
+// Trouble with local files, and a server that has been dropped or changed meanwhile.
+bool IsLocalTrouble(int sqlstate) {
+  switch (sqlstate) {
+    case ERRCODE_DISK_FULL:
+    case ERRCODE_INSUFFICIENT_RESOURCES:
+    case ERRCODE_INSUFFICIENT_PRIVILEGE:
+    case ERRCODE_WRONG_OBJECT_TYPE:
+    case ERRCODE_UNDEFINED_OBJECT:
+    case ERRCODE_OBJECT_IN_USE:
+      return true;
+    default:
+      return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR);
+  }
+}
+
+// With a limit, local trouble is recorded as a failure too. Not in a subtransaction, which VACUUM can't have: what `body` calls
+// holds nothing but memory and files when it ends with such an error.
+template <typename Body>
+bool RunWithin(StoreLimit* limit, Body body) {
+  if (limit == nullptr) return body();
+  MemoryContext context = CurrentMemoryContext;
+  bool done = false;
+  bool* const result = &done;
+  PG_TRY();
+  {
+    *result = body();
+  }
+  PG_CATCH();
+  {
+    MemoryContextSwitchTo(context);
+    const ErrorData* error = CopyErrorData();
+    if (!IsLocalTrouble(error->sqlerrcode)) PG_RE_THROW();
+    FlushErrorState();
+    RecordFailure(limit, error->sqlerrcode, error->message);
+  }
+  PG_END_TRY();
+  return done;
+}
+
 ServerUpload* OpenServer(Relation index, const char* server, bool keys_worked, StoreLimit* limit) {
   auto* state = static_cast<ServerUpload*>(palloc0(sizeof(ServerUpload)));
   const Oid owner = index->rd_rel->relowner;
@@ -192,7 +308,9 @@ void RecordFailure(StoreLimit* limit, int sqlstate, const char* why) {
   strlcpy(limit->why, why, sizeof limit->why);
 }
 
-bool CheckServerAnswers(Relation index, const char* server, StoreLimit* limit) {
+namespace {
+
+bool ProbeServer(Relation index, const char* server, StoreLimit* limit) {
   const Uuid incarnation = GetIncarnation();
   ServerUpload* state = OpenServer(index, server, false, limit);
   ObjectStore* store = state->store->object;
@@ -206,15 +324,27 @@ bool CheckServerAnswers(Relation index, const char* server, StoreLimit* limit) {
   return answers;
 }
 
+}  // namespace
+
+bool CheckServerAnswers(Relation index, const char* server, StoreLimit* limit) {
+  return RunWithin(limit, [&] { return ProbeServer(index, server, limit); });
+}
+
 ServerUpload* StartUpload(Relation index, const char* server, uint64_t part_bytes, uint64_t expected_bytes,
                           StoreLimit* limit, SegmentName* name) {
-  ServerUpload* state = OpenServer(index, server, true, limit);
-  state->expected_bytes = expected_bytes;
   if (limit != nullptr)
     limit->time_left += milliseconds(static_cast<int64_t>(1000 * static_cast<double>(expected_bytes) / kLeastBytesPerSecond));
+  ServerUpload* state = nullptr;
   Uuid incarnation;
-  if (!ClaimIncarnation({server, state->store->object, RunOperation, state}, &incarnation)) {
-    Drop(state->store);
+  const bool claimed = RunWithin(limit, [&] {
+    state = OpenServer(index, server, true, limit);
+    state->expected_bytes = expected_bytes;
+    if (limit != nullptr) return ClaimIncarnation({server, state->store->object, RunOperation, state}, &incarnation);
+    ClaimPatiently(state, &incarnation);
+    return true;
+  });
+  if (!claimed) {
+    if (state != nullptr) Drop(state->store);
     return nullptr;
   }
   NameSegment(incarnation, name);

@@ -73,8 +73,7 @@ void AddUse(Oid oid, List* servers) {
   Relation index = try_relation_open(oid, NoLock);
   if (index == nullptr) return UnlockRelationOid(oid, AccessShareLock);
   auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
-  if (RelationGetNumberOfBlocks(index) > 0) {
-    ReadMeta(index, meta);
+  if (!IsUnbuilt(index) && ReadMetaIfSound(index, meta)) {
     const char* server = ServerNameOf(index, *meta);
     ListCell* cell;
     foreach (cell, servers) {

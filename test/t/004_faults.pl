@@ -109,7 +109,7 @@ SKIP:
 	chmod 0700, $directory;
 	my ($object) = files_below($directory, qr/\.seg$/);
 	chmod 0, "$directory/$object";
-	error_like($node, $scan, $search, qr/^42501 \| server "store" refused access to index "items_idx"/, 'an object we may not read');
+	error_like($node, $scan, $search, qr/^42501 \| server "store" refused access to index "items_idx" \| .*Permission denied \| Let the user that runs Postgres/, 'an object we may not read');
 	chmod 0600, "$directory/$object";
 }
 

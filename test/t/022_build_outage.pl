@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::RealBin, "$FindBin::RealBin/../lib";
+use Fcntl qw(:flock);
 use IvfTest;
 use ObjectStores;
 use PostgreSQL::Test::Utils;
@@ -157,6 +158,26 @@ $node->safe_psql('postgres', "DROP INDEX items_idx; $build");
 is($node->safe_psql('postgres', q{SELECT split_part(object_key, '/', 1) FROM ivfremote_segments('items_idx')}), $owner =~ m{/([0-9a-f]{32})/} ? $1 : '', 'they do not make the cluster forget what it wrote');
 $node->safe_psql('postgres', 'DROP INDEX items_idx');
 
+# While one waits for the store to take OWNER, nobody waits for him
+
+{
+	$front->clear_log;
+	$front->fault(p503 => 100, method => 'PUT', match => 'OWNER');
+	$builder = start_psql($node, "$build;\n$compare;\n");
+	wait_until(sub { 4 <= grep { ($_->{status} // 0) == 503 } $front->access_log }, 'OWNER is refused');
+	my ($path) = glob $node->data_dir . '/ivfremote/pgsql_tmp_owner.*.lock';
+	open my $file, '+<', $path or die "$path: $!";
+	wait_until(sub { flock $file, LOCK_EX | LOCK_NB }, 'the lock is free');
+	pass('between attempts the place is not locked');
+	$front->fault;
+	sleep 11;
+	close $file;
+	($out, $err) = finish_psql($builder);
+	is($out, "same\n", 'and the build goes on');
+	like($err, qr/WARNING:  another backend holds file "ivfremote\/pgsql_tmp_owner\.[0-9a-f]+\.lock" locked/, 'who waits for long, says so');
+	$node->safe_psql('postgres', 'DROP INDEX items_idx');
+}
+
 # Cancelled at every step
 
 sub cancel
@@ -183,7 +204,7 @@ for my $case (
 	[ 'at the start of an upload', { phang => 100, method => 'POST', match => 'uploads' }, 'true', 0 ],
 	[ 'at a part', { phang => 100, method => 'PUT', match => 'partNumber=' }, 'true', 0 ],
 	[ 'at the end of an upload', { phang => 100, method => 'POST', match => 'uploadId=' }, $all_sent, 0 ],
-	[ 'at the look after it', { phang => 100, method => 'HEAD' }, $all_sent, 1 ])
+	[ 'at the look after it', { phang => 100, method => 'HEAD', match => 'seg' }, $all_sent, 1 ])
 {
 	my ($name, $fault, $condition, $left) = @$case;
 	@objects = $store->objects('items');

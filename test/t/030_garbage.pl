@@ -112,6 +112,64 @@ is_deeply(collect("'0'"), ["$incarnation/check/1.check|unknown"], 'an object it 
 ok(-e "$directory/$incarnation/check/1.check" && -e "$directory/stranger", 'they are there');
 unlink "$directory/$incarnation/check/1.check";
 
+# -- a directory that nobody but its owner may read, as file systems have
+
+mkdir "$directory/lost+found", 0 or die;
+is_deeply(collect("'0'"), [], 'what is beside the objects, does not matter');
+rmdir "$directory/lost+found" or die;
+
+# -- of a cluster that is gone, and had more transactions
+
+{
+	my $gone = '0123456789abcdef' x 2;
+	my ($folder, $name) = $kept =~ m{^[^/]+/([^/]+)/([^/]+)$};
+	my $key = "$gone/$folder/" . ($name =~ s/^[0-9a-f]{16}/00000000ffffffff/r);
+	mkdir "$directory/$gone"; mkdir "$directory/$gone/$folder";
+	append_to_file("$directory/$key", 'x' x 17);
+	append_to_file("$directory/$gone/GARBAGE", 'what it was about to delete');
+	is_deeply(collect("'0'"), ["$gone/|other incarnation"], 'what is nobody\'s, is not deleted, and not forgotten') for 1 .. 3;
+	is_deeply(collect("'0'", dry => 1), ["$gone/|other incarnation"], 'nor by a dry run');
+	$node->safe_psql('postgres', "SELECT ivfremote_adopt('store', '$gone')");
+	ok(!-e "$directory/$gone/GARBAGE", 'adopted, its garbage waits anew');
+	is_deeply(collect("'0'"), ["$key|waiting"], 'it is found');
+	is_deeply(collect("'0'"), ["$key|deleted"], 'and deleted');
+	is_deeply(collect("'0'"), [], 'nothing is left');
+}
+
+# -- WAL that ends with a page: the insert position is behind the next page's header
+
+{
+	add_table('waste');
+	my $waste = key_of('waste');
+	$node->safe_psql('postgres', 'DROP TABLE waste');
+	is_deeply(collect("'0'"), ["$waste|waiting"], 'garbage');
+	$node->safe_psql('postgres', 'SELECT pg_current_xact_id(); CHECKPOINT');
+	is($node->safe_psql('postgres', q{
+DO $$ DECLARE left_bytes int; BEGIN LOOP
+  left_bytes := 8192 - (pg_current_wal_insert_lsn() - '0/0') % 8192;
+  EXIT WHEN left_bytes = 8192 - 24;
+  PERFORM pg_logical_emit_message(false, '', repeat('x', CASE WHEN left_bytes BETWEEN 56 AND 250 THEN left_bytes - 51 ELSE 5 END));
+END LOOP; END $$;
+SELECT object_key || '|' || state FROM ivfremote_gc('store', false, '0')}), "$waste|deleted", 'WAL ends with a page');
+}
+
+# -- an index that CREATE INDEX CONCURRENTLY has not built
+
+{
+	$node->psql('postgres', q{SET ivfremote.test_fault = 'tagged_fail'; SET ivfremote.write_timeout = '1s'; CREATE INDEX CONCURRENTLY unbuilt_idx ON kept USING ivfremote (v) WITH (flush_threshold = 1, lists = 4, server = 'store')});
+	is($node->safe_psql('postgres', q{SELECT indisready FROM pg_index WHERE indexrelid = 'unbuilt_idx'::regclass}), 'f', 'an index that is not ready');
+	my $path = $node->data_dir . '/' . $node->safe_psql('postgres', "CHECKPOINT; SELECT pg_relation_filepath('unbuilt_idx')");
+	$node->stop;
+	# As a crash leaves pages that were allocated, and not logged
+	open my $file, '>:raw', $path or die "$path: $!";
+	print $file "\0" x 16384;
+	close $file;
+	$node->start;
+	is_deeply(collect("'0'"), [], 'refers to nothing');
+	is($node->safe_psql('postgres', 'SELECT incarnation FROM ivfremote_stat_servers'), $incarnation, 'and stops no view');
+	$node->safe_psql('postgres', 'DROP INDEX unbuilt_idx');
+}
+
 # -- what is not committed yet
 
 {
@@ -226,6 +284,10 @@ sub fails_like
 	close $file;
 	$node->start;
 	fails_like(qr/index "locked_idx" is corrupted at block 0/, 'damaged meta page');
+	my ($out, $err);
+	is($node->psql('postgres', 'SELECT incarnation FROM ivfremote_stat_servers', stdout => \$out, stderr => \$err), 0, 'the view of servers goes on');
+	is($out, $incarnation, 'without it');
+	like($err, qr/WARNING:  index "locked_idx" is left out: its meta page can't be read/, 'and says so');
 	$node->stop;
 	open $file, '+<:raw', $path or die "$path: $!";
 	print $file $meta;
@@ -241,7 +303,7 @@ chmod 0500, "$directory/$incarnation" or die;
 SKIP:
 {
 	skip 'root writes everywhere', 4 if $> == 0;
-	fails_like(qr/could not collect garbage in server "store"/, 'a store that refuses');
+	fails_like(qr/could not collect garbage in server "store".*Permission denied.*HINT:  Check the server/s, 'a store that refuses');
 }
 chmod 0700, "$directory/$incarnation" or die;
 my ($deleted) = grep { /deleted/ } @{ collect("'0'") };
@@ -303,7 +365,7 @@ error_like($node, '', "SELECT ivfremote_adopt('store', 'x')", qr/^22023 .*invali
 error_like($node, '', "SELECT ivfremote_adopt('store', '$incarnation')", qr/^22023 .*is this cluster's own/, 'its own');
 error_like($node, '', "SELECT ivfremote_adopt('store', repeat('0', 32))", qr/^42704 .*has no objects of incarnation 0{32}/, 'nobody\'s');
 is($node->safe_psql('postgres', 'SELECT incarnation, indexes, segments, adopted, unadopted_predecessors FROM ivfremote_stat_servers'),
-	"$incarnation|5|4|{}|{}", 'the view of servers');
+	"$incarnation|5|4|{0123456789abcdef0123456789abcdef}|{}", 'the view of servers');
 
 no_crash($node);
 $node->stop;

@@ -32,7 +32,7 @@ sub incarnation_of { return $_[0] =~ m{^([0-9a-f]{32})/} ? $1 : undef; }
 sub objects { return files_below($directory, qr/\.seg(\.\d+)?$/); }
 sub own { return $_[0]->safe_psql('postgres', 'SELECT incarnation FROM ivfremote_stat_servers'); }
 
-# Collections with retention 0, so often that garbage is gone; returns all rows as "key|state", and what they warned of.
+# Collections with retention 0, so often that garbage is gone; returns all rows of what they cover as "key|state", and what they warned of.
 sub collect_all
 {
 	my ($node) = @_;
@@ -40,7 +40,7 @@ sub collect_all
 	for (1 .. 3)
 	{
 		my ($out, $err);
-		is($node->psql('postgres', "SELECT pg_current_xact_id() > '0'; SELECT object_key || '|' || state FROM ivfremote_gc('store', false, '0')", stdout => \$out, stderr => \$err), 0, $node->name . ': collected');
+		is($node->psql('postgres', "SELECT pg_current_xact_id() > '0'; SELECT object_key || '|' || state FROM ivfremote_gc('store', false, '0') WHERE state <> 'other incarnation'", stdout => \$out, stderr => \$err), 0, $node->name . ': collected');
 		$out =~ s/^t\n?//;
 		$rows .= "$out\n";
 		$warnings .= $err;
@@ -75,6 +75,11 @@ $main->safe_psql('postgres', "INSERT INTO kept SELECT 1000 + i, point(i, $dims) 
 	is($main->psql('postgres', q{SET ivfremote.test_fault = 'tagged_fail'; VACUUM kept}, stdout => \$out, stderr => \$err), 0, 'VACUUM does not fail with OWNER');
 	like($err, qr/WARNING: .*kept_idx/, 'it warns');
 	is($main->safe_psql('postgres', q{SELECT pending_rows FROM ivfremote_info('kept_idx')}), 100, 'its rows stay pending');
+	chmod 0500, $main->data_dir . '/ivfremote' or die;
+	is($main->psql('postgres', 'VACUUM kept', stdout => \$out, stderr => \$err), 0, 'nor with its own files');
+	like($err, qr/WARNING: .*kept_idx.*could not create file "ivfremote[^"]*": Permission denied/s, 'it warns, too') unless $> == 0;
+	error_like($main, '', "SELECT ivfremote_flush('kept_idx')", qr/^42501 .*could not create file "ivfremote/, 'by hand that is an error') unless $> == 0;
+	chmod 0700, $main->data_dir . '/ivfremote' or die;
 	$main->safe_psql('postgres', 'VACUUM kept');
 	is($main->safe_psql('postgres', q{SELECT pending_rows FROM ivfremote_info('kept_idx')}), 0, 'until the next');
 	$main->safe_psql('postgres', q{DELETE FROM kept WHERE id > 1000; CALL ivfremote_compact('kept_idx')});
@@ -141,6 +146,9 @@ $clone->start;
 	my @before = objects();
 	is($clone->safe_psql('postgres', 'SELECT incarnation IS NULL AND segments = 3 AND adopted = $${}$$ AND unadopted_predecessors = ARRAY[$$' . $first . '$$] FROM ivfremote_stat_servers'), 't', 'a clone refers to objects that are not its own');
 	$clone->safe_psql('postgres', 'DROP TABLE kept; DROP TABLE between');
+	my $bytes = 0;
+	$bytes += -s "$directory/$_" for grep { m{^$first/} } files_below($directory, qr{(^|/)[^./][^/]*$});
+	is($clone->safe_psql('postgres', q{SELECT object_key, bytes, state, since IS NULL FROM ivfremote_gc('store')}), "$first/|$bytes|other incarnation|t", 'its collections say that they are there');
 	my ($rows, $warnings) = collect_all($clone);
 	is("$rows$warnings", "\n\n\n", 'a clone finds no garbage among them');
 	is_deeply([ objects() ], \@before, 'and deletes none');

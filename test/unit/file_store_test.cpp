@@ -183,6 +183,7 @@ TEST_F(FileStoreTest, RootThatMayNotBeRead) {
     EXPECT_TRUE(Fails(ReadStatus("a/b"), StatusCode::kDenied, {"a/b"}));
     std::vector<ObjectInfo> objects;
     EXPECT_TRUE(Fails(List(&store_, "", "", 10, &objects), StatusCode::kDenied));
+    EXPECT_TRUE(Fails(List(&store_, "a/", "", 10, &objects), StatusCode::kDenied));
     EXPECT_TRUE(objects.empty());
   }
   ASSERT_EQ(chmod((root_ + "/a").c_str(), 0700), 0);
@@ -205,6 +206,30 @@ class FileSizeLimit {
   rlimit old_;
   void (*old_handler_)(int);
 };
+
+// A file system's lost+found beside the objects does not matter; what is among them does.
+TEST_F(FileStoreTest, DirectoriesThatMayNotBeRead) {
+  ASSERT_OK(Put(&store_, "a/b", "x"));
+  for (const std::string& path : {directory_.path(), directory_.path() + "/deep", root_, root_ + "/a"})
+    ASSERT_EQ(chmod(path.c_str(), 0755), 0);
+  for (const char* name : {"/lost+found", "/a/c"}) ASSERT_EQ(mkdir((root_ + name).c_str(), 0), 0);
+  {
+    const AsNobody nobody;
+    ASSERT_TRUE(nobody.ok());
+    std::vector<ObjectInfo> objects;
+    EXPECT_TRUE(Fails(List(&store_, "a/", "", 10, &objects), StatusCode::kDenied));
+    ASSERT_OK(List(&store_, "", "", 10, &objects));
+    EXPECT_EQ(objects.size(), 1u);
+  }
+  ASSERT_EQ(rmdir((root_ + "/a/c").c_str()), 0);
+  {
+    const AsNobody nobody;
+    std::vector<ObjectInfo> objects;
+    ASSERT_OK(List(&store_, "a/", "", 10, &objects));
+    EXPECT_EQ(objects.size(), 1u);
+  }
+  ASSERT_EQ(rmdir((root_ + "/lost+found").c_str()), 0);
+}
 
 TEST_F(FileStoreTest, NoSpace) {
   std::unique_ptr<Upload> upload;

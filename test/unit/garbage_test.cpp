@@ -65,6 +65,23 @@ TEST_F(Garbage, YoungObjectsAreNobodysBusiness) {
   EXPECT_EQ(sweep.Judge(Object(Named(99))).verdict, Verdict::kWaits);
 }
 
+// Of a cluster that is gone, perhaps with more transaction ids than this one will ever have.
+TEST_F(Garbage, AdoptedObjectsAreOld) {
+  Collection collection = At(100, kHour);
+  collection.adopted = true;
+  marks_.insert(Named(7000));
+  GarbageSweep first(collection, {});
+  EXPECT_EQ(first.Judge(Object(Named(5000))).verdict, Verdict::kWaits);
+  EXPECT_EQ(first.Judge(Object(Named(7000))).verdict, Verdict::kKept);
+  EXPECT_TRUE(first.IsAbandoned({Object(Named(5000)).key, "id"}));
+  collection.oldest_running = 110;
+  GarbageSweep running(collection, first.after());
+  EXPECT_EQ(running.Judge(Object(Named(5000))).verdict, Verdict::kWaits);
+  collection.oldest_running = 111;
+  GarbageSweep second(collection, first.after());
+  EXPECT_EQ(second.Judge(Object(Named(5000))).verdict, Verdict::kDue);
+}
+
 TEST_F(Garbage, MarkedObjectsAreKeptWithAllTheirParts) {
   marks_.insert(Named(50));
   GarbageList before;
