@@ -22,7 +22,7 @@ constexpr seconds kQuietTime{10};
 
 constexpr double kMegabyte = 1024 * 1024;
 
-// VACUUM waits longer for more bytes, but not for a store that takes fewer in a second.
+// VACUUM waits longer for more bytes, but not for a store that takes or gives fewer in a second.
 constexpr double kLeastBytesPerSecond = 4 * kMegabyte;
 
 }  // namespace
@@ -192,6 +192,11 @@ void RecordFailure(StoreLimit* limit, int sqlstate, const char* why) {
   strlcpy(limit->why, why, sizeof limit->why);
 }
 
+void AllowTimeFor(StoreLimit* limit, uint64_t bytes) {
+  if (limit == nullptr) return;
+  limit->time_left += milliseconds(static_cast<int64_t>(1000 * static_cast<double>(bytes) / kLeastBytesPerSecond));
+}
+
 bool CheckServerAnswers(Relation index, const char* server, StoreLimit* limit) {
   const Uuid incarnation = GetIncarnation();
   ServerUpload* state = OpenServer(index, server, false, limit);
@@ -210,8 +215,7 @@ ServerUpload* StartUpload(Relation index, const char* server, uint64_t part_byte
                           StoreLimit* limit, SegmentName* name) {
   ServerUpload* state = OpenServer(index, server, true, limit);
   state->expected_bytes = expected_bytes;
-  if (limit != nullptr)
-    limit->time_left += milliseconds(static_cast<int64_t>(1000 * static_cast<double>(expected_bytes) / kLeastBytesPerSecond));
+  AllowTimeFor(limit, expected_bytes);
   Uuid incarnation;
   if (!ClaimIncarnation({server, state->store->object, RunOperation, state}, &incarnation)) {
     Drop(state->store);
