@@ -354,7 +354,7 @@ TEST_F(ListSplitterTest, ANewListWithoutRowsIsACopyOfItsParent) {
     std::vector<float> query(centroid, centroid + kDimensions);
     for (uint32_t j = 0; j < kDimensions; ++j) query[j] += result.mean[j];
     std::vector<RankedList> ranked;
-    ListRanker(&result, query.data(), {kAdaptiveRule, 1}).Rank(kAdaptiveRule, &ranked);
+    ListRanker(&result, query.data(), {ProbeRule(), 1}).Rank(ProbeRule(), &ranked);
     ASSERT_EQ(ranked.size(), 1u);
     EXPECT_GT(rows[ranked[0].list], 0u);
     EXPECT_LT(ranked[0].list, 80u) << "the parent";
