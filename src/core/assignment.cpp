@@ -217,6 +217,12 @@ std::vector<float> Assigner::Radii() const {
   return radii;
 }
 
+std::vector<uint64_t> Assigner::Counts() const {
+  std::vector<uint64_t> counts(sums_.size());
+  for (size_t i = 0; i < counts.size(); ++i) counts[i] = sums_[i].rows;
+  return counts;
+}
+
 std::vector<std::byte> Assigner::EncodeSums() const {
   const Bytes bytes = std::as_bytes(std::span(sums_));
   return {bytes.begin(), bytes.end()};

@@ -39,6 +39,9 @@ class Assigner {
   // The radius of each list over all rows assigned so far.
   std::vector<float> Radii() const;
 
+  // Rows of each list so far.
+  std::vector<uint64_t> Counts() const;
+
   // What Radii rests on, for an assigner with the same routing that has assigned other rows of the table.
   std::vector<std::byte> EncodeSums() const;
   Status MergeSums(Bytes bytes);

@@ -4,7 +4,10 @@
 #include <cassert>
 #include <cfloat>
 #include <cmath>
+#include <cstring>
 #include <numeric>
+#include <string>
+#include <unordered_set>
 
 #include "core/distance.h"
 #include "core/even_part.h"
@@ -128,6 +131,7 @@ Status ListSplitter::Step(bool* done) {
     case Stage::kPlacing: {
       IVFREMOTE_RETURN_IF_ERROR(KMeans::Run({routing_.dimensions, options_.threads, options_.interrupted},
                                             [&](const KMeans& kmeans) {
+                                              TakeOutKnown();
                                               Place(kmeans);
                                               FindNeighbours(kmeans);
                                             }));
@@ -188,13 +192,46 @@ void ListSplitter::Split(const KMeans& kmeans, uint32_t list, LargeList* large) 
   }
 }
 
+// Takes out new lists whose centroid another list has, be it of before: components that are too large make them equal. Rows would
+// go to the first of them only.
+void ListSplitter::TakeOutKnown() {
+  const auto key = [this](const float* centroid) {
+    std::string bytes(d() * sizeof(float), '\0');
+    for (size_t j = 0; j < d(); ++j) {
+      const float value = centroid[j] + 0.0f;  // -0 is 0
+      std::memcpy(&bytes[j * sizeof(float)], &value, sizeof value);
+    }
+    return bytes;
+  };
+  std::unordered_set<std::string> known;
+  for (const LargeList& large : large_)
+    for (size_t i = 0; i < large.radii.size(); ++i) known.insert(key(&large.centroids[i * d()]));
+  // Those of before come first; few of them are equal to a new one.
+  for (uint32_t list = 0; list < routing_.list_count(); ++list)
+    known.erase(key(InUnits(&routing_.centroids[list * d()], d()).data()));
+  for (LargeList& large : large_) {
+    size_t kept = 0;
+    for (size_t i = 0; i < large.radii.size(); ++i) {
+      // Each is taken once.
+      if (known.erase(key(&large.centroids[i * d()])) == 0) continue;
+      std::copy_n(&large.centroids[i * d()], d(), &large.centroids[kept * d()]);
+      large.radii[kept++] = large.radii[i];
+    }
+    large.centroids.resize(kept * d());
+    large.radii.resize(kept);
+  }
+}
+
 // Adds the new lists in groups of the usual size, near ones next to each other.
 void ListSplitter::Place(const KMeans& kmeans) {
   std::vector<float> centroids;
   std::vector<float> radii;
-  for (const LargeList& large : large_) {
+  std::vector<uint32_t> parents;
+  for (size_t i = 0; i < large_.size(); ++i) {
+    const LargeList& large = large_[i];
     centroids.insert(centroids.end(), large.centroids.begin(), large.centroids.end());
     radii.insert(radii.end(), large.radii.begin(), large.radii.end());
+    parents.insert(parents.end(), large.radii.size(), lists_[i]);
   }
   result_ = routing_;
   if (radii.empty()) return;
@@ -221,6 +258,7 @@ void ListSplitter::Place(const KMeans& kmeans) {
     for (const uint32_t member : kmeans.BisectOrder(of_members)) {
       append(&centroids[members[member] * d()], &result_.centroids);
       result_.radii.push_back(std::min(radii[members[member]] * scale, FLT_MAX));
+      parents_.push_back(parents[members[member]]);
     }
     append(&group_centroids[group * d()], &result_.group_centroids);
     result_.group_first.push_back(result_.list_count());
@@ -258,6 +296,22 @@ bool ListSplitter::CodeSome() {
   const Clock::time_point end = Clock::now() + kCodingStep;
   while (next_ < result_.group_count() && Clock::now() < end) CodeGroup(static_cast<uint32_t>(next_++), &result_);
   return next_ == result_.group_count();
+}
+
+std::vector<uint32_t> ListSplitter::HideEmpty(const std::vector<uint64_t>& rows_of_list, Routing* routing) const {
+  std::vector<uint32_t> groups;
+  for (uint32_t group = routing_.group_count(); group < routing->group_count(); ++group) {
+    bool changed = false;
+    for (uint32_t list = routing->group_first[group]; list < routing->group_first[group + 1]; ++list) {
+      if (rows_of_list[list] > 0) continue;
+      const uint32_t parent = parents_[list - routing_.list_count()];
+      std::copy_n(&routing->centroids[parent * d()], d(), &routing->centroids[list * d()]);
+      routing->radii[list] = routing->radii[parent];
+      changed = true;
+    }
+    if (changed && routing->header().coded()) groups.push_back(group);
+  }
+  return groups;
 }
 
 }  // namespace ivfremote

@@ -50,6 +50,11 @@ class ListSplitter {
   // Radii of the new lists are of the rows kept, errors of codes included: Assigner::Radii has those of all rows.
   Routing TakeRouting() { return std::move(result_); }
 
+  // After all rows have been assigned by `routing`, which was taken, and before it is encoded: a new list that got none becomes a
+  // copy of the list it was split from. That comes first in every ranking, so no search probes the empty one instead; rows of
+  // neither are touched. Returns the groups whose codes are to be made again.
+  std::vector<uint32_t> HideEmpty(const std::vector<uint64_t>& rows_of_list, Routing* routing) const;
+
  private:
   enum class Stage { kSplitting, kPlacing, kCoding };
   struct LargeList {
@@ -68,6 +73,7 @@ class ListSplitter {
   std::vector<float> InUnits(const float* values, size_t count) const;
   Status SplitSome();
   void Split(const KMeans& kmeans, uint32_t list, LargeList* large) const;
+  void TakeOutKnown();
   void Place(const KMeans& kmeans);
   void FindNeighbours(const KMeans& kmeans);
   void StartCoding();
@@ -79,6 +85,7 @@ class ListSplitter {
   std::vector<uint32_t> lists_;
   std::vector<LargeList> large_;  // by position in lists_
   std::vector<bool> reassigned_;
+  std::vector<uint32_t> parents_;  // of each new list
   Stage stage_ = Stage::kSplitting;
   size_t next_ = 0;  // of large_, then of groups to be coded
   Routing result_;

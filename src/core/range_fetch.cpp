@@ -33,4 +33,10 @@ Status RangeFetch::Step(Clock::time_point deadline, bool* done) {
   return failure;
 }
 
+uint64_t RangeFetch::length() const {
+  uint64_t length = 0;
+  for (const RangeRequest& request : requests_) length += request.length;
+  return length;
+}
+
 }  // namespace ivfremote

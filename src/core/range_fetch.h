@@ -22,6 +22,9 @@ class RangeFetch {
   size_t requests_in_wave() const { return in_wave_.size(); }
   size_t requests_failed() const { return failed_; }
 
+  // Of all requests.
+  uint64_t length() const;
+
   // When done.
   size_t count() const { return requests_.size(); }
   Bytes bytes(size_t i) const { return buffers_[i].bytes(); }

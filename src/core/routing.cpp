@@ -220,11 +220,11 @@ Status DecodeRouting(Bytes bytes, RoutingPart part, Routing* routing) {
   return Status::Ok();
 }
 
-void RoundCentroids(Routing* routing) {
+void RoundCentroids(Routing* routing, int headroom) {
   float largest = 0;
   for (const auto* values : {&routing->group_centroids, &routing->centroids})
     for (const float value : *values) largest = std::max(largest, std::abs(value));
-  const int32_t exponent = largest > 0 ? std::ilogb(largest) - kHalfExponent : 0;
+  const int32_t exponent = largest > 0 ? std::ilogb(largest) - kHalfExponent + headroom : 0;
   routing->exponent = std::clamp(exponent, kMinExponent, kMaxExponent);
   for (auto* values : {&routing->group_centroids, &routing->centroids}) RoundCentroids(routing->exponent, values);
 }

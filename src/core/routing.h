@@ -96,9 +96,13 @@ inline Status DecodeRouting(Bytes bytes, Routing* routing) {
   return DecodeRouting(bytes, RoutingPart::kCentroids, routing);
 }
 
-// Rounds all centroids to what an index stores, in place. The largest fits; no finite value becomes infinite. Rounding
-// twice changes nothing.
-void RoundCentroids(Routing* routing);
+// Binary orders of magnitude that training leaves above its largest component: lists split later have the same exponent, and are
+// of rows it has not seen. float16 has the room: what is 2^-24 of the largest still has 11 bits.
+inline constexpr int kHeadroom = 4;
+
+// Rounds all centroids to what an index stores, in place. The largest fits, and 2^headroom times as much; no finite value becomes
+// infinite. Rounding twice changes nothing.
+void RoundCentroids(Routing* routing, int headroom = 0);
 // The same for other centroids of a routing with that exponent. Those that are too large become the largest there is.
 void RoundCentroids(int32_t exponent, std::vector<float>* centroids);
 

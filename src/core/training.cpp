@@ -358,7 +358,7 @@ void Trainer::State::Complete() {
   };
   unscale(&routing.group_centroids);
   unscale(&routing.centroids);
-  RoundCentroids(&routing);
+  RoundCentroids(&routing, kHeadroom);
   routing.radii.assign(routing.group_first.back(), 0.0f);
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/even_part.h"
 #include "pg/compact_lists.h"
+#include "pg/pending.h"
 #include "pg/test_point.h"
 #include "pg/tid_map.h"
 
@@ -50,8 +51,11 @@ void PutBatch(Compaction* compaction, uint32_t list, uint32_t centroid) {
   const size_t row_bytes = compaction->build->format.RowBytes();
   std::fill_n(batch->lists, batch->filled, list);
   if (compaction->work != nullptr) WorkOnBatch(compaction, batch, list, centroid);
+  // Rows as floats have no code centroid: a list's need not be in separate blocks.
+  const bool coded = compaction->build->format.coded();
   for (size_t i = 0; i < batch->filled; ++i)
-    PutSortRow(&compaction->sorts, batch->lists[i], centroid, batch->tids[i], batch->codes + i * row_bytes, row_bytes);
+    PutSortRow(&compaction->sorts, batch->lists[i], coded ? centroid : batch->lists[i], batch->tids[i],
+               batch->codes + i * row_bytes, row_bytes);
   batch->filled = 0;
 }
 
@@ -202,6 +206,18 @@ bool IsInput(const Compaction* compaction, uint32_t segment) {
   return std::binary_search(compaction->inputs, compaction->inputs + compaction->input_count, segment);
 }
 
+// Lists have been added, and the current generation has no chains for them: their rows would share its last one. If it is empty
+// it is sealed, which costs nothing; else the next flush does that. Rows that come meanwhile are in the sealed one, and are flushed.
+void AddPendingChains(Compaction* compaction) {
+  const Maintenance* maintenance = compaction->maintenance;
+  MetaPage* meta = maintenance->meta;
+  if (compaction->work == nullptr || compaction->work->splitter == nullptr) return;
+  if (meta->sealed.id != 0 || CountPendingRows(maintenance->index, meta->current) > 0) return;
+  meta->sealed = meta->current;
+  meta->current =
+      CreateGeneration(maintenance->index, TakeIds(maintenance->index, 1), meta->list_count, meta->code_kind);
+}
+
 // + the new segment, if there is one, - the inputs.
 void Publish(Compaction* compaction) {
   Maintenance* maintenance = compaction->maintenance;
@@ -212,9 +228,13 @@ void Publish(Compaction* compaction) {
   if (compaction->build != nullptr) meta->segments[kept++] = compaction->build->segment;
   std::memset(static_cast<void*>(&meta->segments[kept]), 0, (MetaPage::kMaxSegments - kept) * sizeof(SegmentEntry));
   meta->segment_count = static_cast<uint16_t>(kept);
+  AddPendingChains(compaction);
   PublishMeta(maintenance->index, meta);
   maintenance->published = true;
   TestPoint("compact.published");
+  if (meta->sealed.id == 0 || CountPendingRows(maintenance->index, meta->sealed) > 0) return;
+  meta->sealed = PendingGeneration();
+  PublishMeta(maintenance->index, meta);
 }
 
 void TakeBytes(Maintenance* maintenance, const SegmentEntry& segment) {

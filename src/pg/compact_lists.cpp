@@ -98,6 +98,24 @@ bool SplitLists(Compaction* compaction) {
   return true;
 }
 
+// After all rows: radii, and nothing that searches could find in vain.
+void FinishLists(Compaction* compaction) {
+  const ListWork* work = compaction->work;
+  Routing* routing = compaction->build->routing->object;
+  Held<std::vector<uint32_t>>* groups = Hold<std::vector<uint32_t>>(compaction->build->context, [&] {
+    routing->radii = (*work->assigner)->Radii();
+    return new std::vector<uint32_t>((*work->splitter)->HideEmpty((*work->assigner)->Counts(), routing));
+  });
+  for (size_t i = 0; i < (*groups)->size(); ++i) {
+    CallCore([&] {
+      CodeGroup((**groups)[i], routing);
+      return Status::Ok();
+    });
+    CHECK_FOR_INTERRUPTS();
+  }
+  Drop(groups);
+}
+
 // --------------------------------------------------------------------------------------------------------------------
 // Calibration
 
@@ -202,11 +220,7 @@ void WorkOnBatch(Compaction* compaction, RowBatch* batch, uint32_t list, uint32_
 
 void FinishListWork(Compaction* compaction) {
   ListWork* work = compaction->work;
-  if (work->splitter != nullptr)
-    CallCore([&] {
-      (*compaction->build->routing)->radii = (*work->assigner)->Radii();
-      return Status::Ok();
-    });
+  if (work->splitter != nullptr) FinishLists(compaction);
   if (work->calibrates) Calibrate(compaction->build);
 }
 

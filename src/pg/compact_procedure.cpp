@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "pg/compact.h"
+#include "pg/fencing.h"
+#include "pg/incarnation.h"
 #include "pg/open_index.h"
 #include "pg/test_point.h"
 #include "pg/tid_map.h"
@@ -38,9 +40,9 @@ void TakeVacuumSnapshot() {
   PushActiveSnapshot(GetTransactionSnapshot());
 }
 
-// One step: a transaction of its own, in which the table is locked. The rights are checked each time.
+// One step: a transaction of its own, in which the table is locked. The rights are checked each time. It ends here, and with it
+// what VACUUM's snapshot means: the caller's statements come after.
 void RunStep(Oid oid, bool purge, void (*step)(Maintenance* maintenance, bool purge)) {
-  SPI_commit();
   const IndexAndTable opened = OpenIndexForMaintenance(oid, ShareUpdateExclusiveLock);
   InvalidateCatalogSnapshot();
   TakeVacuumSnapshot();
@@ -49,6 +51,7 @@ void RunStep(Oid oid, bool purge, void (*step)(Maintenance* maintenance, bool pu
   EndMaintenance(maintenance);
   PopActiveSnapshot();
   CloseIndexAndTable(opened, NoLock);
+  SPI_commit();
 }
 
 void Flush(Maintenance* maintenance, bool) {
@@ -56,14 +59,25 @@ void Flush(Maintenance* maintenance, bool) {
   FlushPending(maintenance, &rows);
 }
 
-// A single segment with few dead rows is left as it is, if its lists are.
+// Whether another cluster may delete the segment: one that this is a clone of, or a restored backup.
+bool IsForeign(const Maintenance* maintenance, const SegmentEntry& segment) {
+  if (segment.place != SegmentPlace::kObject) return false;
+  const Uuid own = GetIncarnation();
+  if (segment.name.incarnation == own) return false;
+  int count;
+  const Uuid* adopted = AdoptedIncarnations(maintenance->server, own, &count);
+  return std::find(adopted, adopted + count, segment.name.incarnation) == adopted + count;
+}
+
+// A single segment of this cluster with few dead rows is left as it is, if its lists are.
 void CompactAll(Maintenance* maintenance, bool purge) {
   const MetaPage& meta = *maintenance->meta;
   const uint32_t count = meta.segment_count;
   if (count == 0) return;
   const uint64_t rows = meta.segments[0].rows;
   const uint64_t dead = rows - std::min(rows, CountLiveRows(maintenance->index, meta.segments[0]));
-  if (count == 1 && dead <= (purge ? 0 : rows / kDeadShare)) return SplitLargeLists(maintenance);
+  const bool stays = dead <= (purge ? 0 : rows / kDeadShare) && !IsForeign(maintenance, meta.segments[0]);
+  if (count == 1 && stays) return SplitLargeLists(maintenance);
   uint32_t inputs[MetaPage::kMaxSegments];
   for (uint32_t i = 0; i < count; ++i) inputs[i] = i;
   CompactSegments(maintenance, inputs, count);
@@ -95,6 +109,7 @@ Datum ivfremote_compact(PG_FUNCTION_ARGS) {
   // Before the first commit: so errors of the caller's are errors at once.
   CloseIndexAndTable(OpenIndexForMaintenance(oid, ShareUpdateExclusiveLock), NoLock);
   SPI_connect_ext(SPI_OPT_NONATOMIC);
+  SPI_commit();
   const bool purge = PG_GETARG_BOOL(1);
   RunStep(oid, purge, MakeRoom);
   RunStep(oid, purge, Flush);

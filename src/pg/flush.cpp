@@ -12,6 +12,7 @@
 #include "pg/test_point.h"
 
 extern "C" {
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 }
 
@@ -168,11 +169,13 @@ bool Train(Maintenance* maintenance, uint64_t* rows) {
 
 bool HasRoom(Maintenance* maintenance) {
   if (maintenance->meta->segment_count < MetaPage::kMaxSegments) return true;
-  if (!maintenance->in_vacuum)
-    ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-                    errmsg("index \"%s\" has %u segments, as many as there can be",
-                           RelationGetRelationName(maintenance->index), MetaPage::kMaxSegments),
-                    errhint("Run VACUUM, or CALL ivfremote_compact().")));
+  const char* index = RelationGetRelationName(maintenance->index);
+  ereport(maintenance->in_vacuum ? WARNING : ERROR,
+          (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+           errmsg("index \"%s\" has %u segments, as many as there can be", index, MetaPage::kMaxSegments),
+           maintenance->in_vacuum ? errdetail("Its rows stay pending and are searched; the next VACUUM will try again.") : 0,
+           maintenance->in_vacuum ? errhint("CALL ivfremote_compact(%s).", quote_literal_cstr(index))
+                                  : errhint("Run VACUUM, or CALL ivfremote_compact().")));
   return false;
 }
 

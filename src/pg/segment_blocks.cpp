@@ -40,6 +40,7 @@ bool RunWave(Maintenance* maintenance, RangeFetch* wave) {
   // Of whatever has been looked up: hours of work must not hold back VACUUM.
   InvalidateCatalogSnapshot();
   StoreLimit* limit = maintenance->limit;
+  AllowTimeFor(limit, wave->length());
   bool reread = false;
   for (bool done = false; error.sqlstate == 0 && !done;) {
     const Clock::time_point start = Clock::now();

@@ -32,7 +32,7 @@ constexpr milliseconds kLongestPause{10000};
 
 constexpr double kMegabyte = 1024 * 1024;
 
-// VACUUM waits longer for more bytes, but not for a store that takes fewer in a second.
+// VACUUM waits longer for more bytes, but not for a store that takes or gives fewer in a second.
 constexpr double kLeastBytesPerSecond = 4 * kMegabyte;
 
 }  // namespace
@@ -308,6 +308,11 @@ void RecordFailure(StoreLimit* limit, int sqlstate, const char* why) {
   strlcpy(limit->why, why, sizeof limit->why);
 }
 
+void AllowTimeFor(StoreLimit* limit, uint64_t bytes) {
+  if (limit == nullptr) return;
+  limit->time_left += milliseconds(static_cast<int64_t>(1000 * static_cast<double>(bytes) / kLeastBytesPerSecond));
+}
+
 namespace {
 
 bool ProbeServer(Relation index, const char* server, StoreLimit* limit) {
@@ -332,8 +337,7 @@ bool CheckServerAnswers(Relation index, const char* server, StoreLimit* limit) {
 
 ServerUpload* StartUpload(Relation index, const char* server, uint64_t part_bytes, uint64_t expected_bytes,
                           StoreLimit* limit, SegmentName* name) {
-  if (limit != nullptr)
-    limit->time_left += milliseconds(static_cast<int64_t>(1000 * static_cast<double>(expected_bytes) / kLeastBytesPerSecond));
+  AllowTimeFor(limit, expected_bytes);
   ServerUpload* state = nullptr;
   Uuid incarnation;
   const bool claimed = RunWithin(limit, [&] {

@@ -18,6 +18,8 @@ struct StoreLimit {
 };
 
 void RecordFailure(StoreLimit* limit, int sqlstate, const char* why);
+// So many bytes are about to be read or written, which takes longer than none; null: no limit.
+void AllowTimeFor(StoreLimit* limit, uint64_t bytes);
 
 // In the following `limit` is null for builds and maintenance by hand: their store may fail for ivfremote.write_timeout,
 // then that is an error. With a limit a failure is recorded there, and false returned.

@@ -33,10 +33,17 @@ bool FlushIsDue(const Maintenance* maintenance) {
   return alive > 0 && static_cast<double>(alive) >= threshold;
 }
 
+void Flush(Maintenance* maintenance) {
+  const auto full = [&] { return maintenance->meta->segment_count >= MetaPage::kMaxSegments; };
+  if (full()) CompactAsDue(maintenance);
+  // If it is full in spite of that, a warning says so.
+  uint64_t rows;
+  if (!maintenance->gave_up || full()) FlushPending(maintenance, &rows);
+}
+
 void Maintain(Relation index, IndexBulkDeleteResult* stats) {
   Maintenance* maintenance = StartMaintenance(index, true);
-  uint64_t rows;
-  if (FlushIsDue(maintenance)) FlushPending(maintenance, &rows);
+  if (FlushIsDue(maintenance)) Flush(maintenance);
   CompactAsDue(maintenance);
   SweepPages(maintenance);
   stats->pages_newly_deleted += maintenance->pages_newly_deleted;

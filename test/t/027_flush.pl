@@ -208,10 +208,22 @@ sql(join('', map { "INSERT INTO crowded SELECT i, point(i, $dims) FROM generate_
 sql("INSERT INTO crowded SELECT i, point(i, $dims) FROM generate_series(1001, 1015) i");
 is(state_of('crowded_idx'), 't|15|40|800', '40 segments');
 error_like($node, '', "SELECT ivfremote_flush('crowded_idx')", qr/^54000 \| index "crowded_idx" has 40 segments, as many as there can be \| Run VACUUM, or CALL ivfremote_compact\(\)\./, 'and no more');
-($code, $out, $err) = $node->psql('postgres', 'VACUUM crowded; VACUUM crowded');
+($code, $out, $err) = $node->psql('postgres', 'VACUUM crowded');
 is("$code$err", '0', 'VACUUM makes room');
 like(state_of('crowded_idx'), qr/^t\|0\|/, 'and then flushes');
 kept_ok($node, 'crowded', '<->', $dims, 'crowded');
+
+# And a store that does not let VACUUM make room
+sql("DROP TABLE crowded; CREATE TABLE crowded (id int, v real[]); CREATE INDEX crowded_idx ON crowded USING ivfremote (v) WITH (flush_threshold = 10, lists = 2, server = 'store')");
+sql(join('', map { "INSERT INTO crowded SELECT i, point(i, $dims) FROM generate_series($_ * 20 + 1, $_ * 20 + 20) i; SELECT ivfremote_flush('crowded_idx');" } 0 .. 39));
+sql("INSERT INTO crowded SELECT i, point(i, $dims) FROM generate_series(1001, 1015) i");
+($code, $out, $err) = $node->psql('postgres', q{SET ivfremote.test_fault = 'get_fail'; VACUUM crowded});
+is($code, 0, 'VACUUM of a full index whose store fails');
+like($err, qr/WARNING:  index "crowded_idx" has 40 segments, as many as there can be\nDETAIL:  Its rows stay pending.*\nHINT:  CALL ivfremote_compact\('crowded_idx'\)\./, 'says that nothing is flushed');
+like(state_of('crowded_idx'), qr/^t\|15\|40\|/, 'which is so');
+kept_ok($node, 'crowded', '<->', $dims, 'crowded and pending');
+sql('VACUUM crowded');
+like(state_of('crowded_idx'), qr/^t\|0\|/, 'until the store is well');
 
 # Whose
 sql('CREATE ROLE other; GRANT SELECT ON few TO other');

@@ -133,6 +133,35 @@ for my $options ('spill = false', q{server = 'store'})
 	}
 }
 
+# The caller's statements after it have snapshots of their own, which do hold back VACUUM
+
+sql(q{CREATE PROCEDURE compact_and_count() LANGUAGE plpgsql AS $$
+BEGIN
+  CALL ivfremote_compact('items_v_idx');
+  RAISE NOTICE '%', (SELECT format('%s%s rows', pg_advisory_lock(1), (SELECT count(*) FROM seen)));
+END $$});
+for my $form ('CALL compact_and_count()', 'DO $$ BEGIN CALL compact_and_count(); END $$',
+	q{DO $$ BEGIN
+  CALL ivfremote_compact('items_v_idx');
+  RAISE NOTICE '%', (SELECT format('%s%s rows', pg_advisory_lock(1), (SELECT count(*) FROM seen)));
+END $$})
+{
+	make_items('spill = false');
+	sql('DROP TABLE IF EXISTS seen; CREATE TABLE seen AS SELECT generate_series(1, 1000) AS id');
+	my $holder = start_session($node);
+	ask($holder, 'SELECT pg_advisory_lock(1)');
+	my $caller = start_session($node);
+	say_to($caller, $form);
+	wait_for_pause();
+	sql('DELETE FROM seen');
+	sql('VACUUM (TRUNCATE off) seen');
+	ask($holder, 'SELECT pg_advisory_unlock(1)');
+	my ($out, $err) = ask($caller, 'SELECT 1');
+	like($err, qr/NOTICE:  1000 rows/, "$form: sees what its snapshot sees");
+	quit($_) for $holder, $caller;
+	is(segments('items'), '575', "$form: compacts");
+}
+
 # What stops it leaves the index as it was
 
 for my $options ('spill = false', q{server = 'store'})
@@ -369,6 +398,8 @@ CREATE INDEX ON drift USING ivfremote (v $opclass) WITH (flush_threshold = 1, li
 	sql($compact);
 	cmp_ok(lists(), '>', 16, "$name: lists are split");
 	is(segments('drift'), '1600', "$name: one segment");
+	is(sql(q{SELECT blocks FROM ivfremote_segments('drift_v_idx')}), sql(q{SELECT lists FROM ivfremote_segments('drift_v_idx')}), "$name: a block for each list")
+	  if $name =~ /floats/;
 	kept_ok($node, 'drift', $op, $dims, "$name: all rows are there");
 	is(sql(q{SELECT count(*) > 0 AND bool_and(queries >= 50) FROM ivfremote_recall_curve('drift_v_idx')}), 't', "$name: a curve");
 	# A new list may be too large once it has the rows of its neighbours; not for long.
@@ -413,6 +444,63 @@ CREATE INDEX ON drift USING ivfremote (v) WITH (flush_threshold = 1, lists = 16)
 	is(lists(), 16, 'no list is split');
 	is($own, 't', 'the curve of own queries stays');
 	is($err, '', 'without a notice');
+}
+
+# After a split each new list has its own pending rows: a search that probes one reads no pages of the others
+
+sub pages_read
+{
+	my $query = sql('SELECT v FROM drift WHERE id = 1000');
+	my $plan = sql(qq{SET enable_seqscan = off; SET ivfremote.probes = 1; SET ivfremote.rerank = 1;
+SELECT id FROM drift ORDER BY v <-> '$query' LIMIT 1;
+EXPLAIN (ANALYZE, BUFFERS) SELECT id FROM drift ORDER BY v <-> '$query' LIMIT 1});
+	return $plan =~ /Index Scan using drift_v_idx.*\n.*\n\s+Buffers: shared hit=(\d+)/ ? $1 : die $plan;
+}
+
+sql(q{DROP TABLE drift; CREATE TABLE drift (id int, v real[]); SELECT setseed(0.5); SELECT add_class('drift', 1, 1, 800, 16);
+CREATE INDEX ON drift USING ivfremote (v) WITH (flush_threshold = 1, lists = 16, quantization = none, server = 'store')});
+sql(q{SELECT setseed(0.75); SELECT add_class('drift', 2, 801, 1600, 16); SELECT ivfremote_flush('drift_v_idx')});
+sql(q{CALL ivfremote_compact('drift_v_idx')});
+cmp_ok(lists(), '>', 16, 'lists are split');
+my $without = pages_read();
+sql(q{SELECT setseed(0.75); SELECT add_class('drift', 2, 1601, 3600, 16)});
+my $with = pages_read();
+cmp_ok($with, '<', $without + 10, "pages read with 2000 pending rows: $with, without: $without");
+kept_ok($node, 'drift', '<->', 16, 'pending rows of new lists');
+
+# Drift far beyond the rows that were trained on, so that several lists get the rows that come: within the headroom of the centroids' exponent, and beyond it. Every query finds
+# rows, and as many lists are added as a build would make.
+
+for my $shift (5, 12, 32)
+{
+	sql(q{DROP TABLE drift; CREATE TABLE drift (id int, v real[]);
+CREATE OR REPLACE FUNCTION add_shifted(first int, last int, shift float8) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO drift SELECT i, array_agg((shift + r - CASE WHEN shift = 0 THEN middle ELSE 0 END)::real)
+    FROM (SELECT i, r, avg(r) OVER (PARTITION BY i) AS middle
+            FROM (SELECT i, random() AS r FROM generate_series(first, last) i, generate_series(1, 8)) x) y
+   GROUP BY i ORDER BY i
+$$;
+SELECT setseed(0.5); SELECT add_shifted(1, 2000, 0);
+CREATE INDEX ON drift USING ivfremote (v) WITH (bits = 4, flush_threshold = 500)});
+	sql(qq{SELECT setseed(0.25); SELECT add_shifted(2001, 8000, $shift)});
+	sql('VACUUM drift') for 1, 2;
+	sql(qq{SELECT setseed(0.75); SELECT add_shifted(8001, 12000, $shift)});
+	for my $step ('pending', 'VACUUM', 'compaction')
+	{
+		sql('SET client_min_messages = warning; VACUUM drift') if $step eq 'VACUUM';
+		sql(q{SET client_min_messages = warning; CALL ivfremote_compact('drift_v_idx')}) if $step eq 'compaction';
+		for my $probes ('ivfremote.probes = 1', 'ivfremote.recall_target = 0.9')
+		{
+			is(sql(qq{SET enable_seqscan = off; SET $probes; SELECT count(*) FILTER (WHERE n < 10) FROM (SELECT v AS query FROM drift WHERE id % 80 = 77 AND id > 2000) q,
+  LATERAL (SELECT count(*) AS n FROM (SELECT id FROM drift ORDER BY v <-> query LIMIT 10) x) y}), '0', "shift $shift, $step, $probes: queries find rows");
+		}
+	}
+	kept_ok($node, 'drift', '<->', 8, "shift $shift");
+	next if $shift > 5;  # all in one list
+	my $drifted = lists();
+	sql('REINDEX INDEX drift_v_idx');
+	my $fresh = lists();
+	cmp_ok($drifted, '>=', 0.7 * $fresh, "shift $shift: $drifted lists, of a fresh index $fresh");
 }
 
 no_crash($node);

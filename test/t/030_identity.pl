@@ -169,6 +169,28 @@ $clone->start;
 	like($rows, qr/^\Q$cloned\E\|deleted$/m, 'the clone collects its own');
 	is(own($clone), $mine, 'under the same incarnation');
 }
+
+# It depends on the original until its segments are its own.
+{
+	add_table($main, 'shared');
+	$main->safe_psql('postgres', 'CHECKPOINT');
+	$main->backup('shared');
+	my $lasting = PostgreSQL::Test::Cluster->new('lasting');
+	$lasting->init_from_backup($main, 'shared');
+	$lasting->start;
+	my $key = key_of($lasting, 'shared');
+	is(incarnation_of($key), $first, 'a second clone reads what is not its own');
+	$lasting->safe_psql('postgres', q{CALL ivfremote_compact('shared_idx')});
+	my $copied = key_of($lasting, 'shared');
+	is(incarnation_of($copied), own($lasting), 'a compaction makes it its own');
+	$lasting->safe_psql('postgres', q{CALL ivfremote_compact('shared_idx')});
+	is(key_of($lasting, 'shared'), $copied, 'once');
+	$main->safe_psql('postgres', 'DROP TABLE shared');
+	my ($rows) = collect_all($main);
+	like($rows, qr/^\Q$key\E\|deleted$/m, 'the original deletes its segment');
+	kept_ok($lasting, 'shared', '<->', $dims, 'and the clone searches on');
+	$lasting->stop;
+}
 $clone->stop;
 
 # -- another cluster in the same place

@@ -290,6 +290,82 @@ TEST_F(ListSplitterTest, NoMoreListsThanThereMayBe) {
   EXPECT_OK(DecodeRouting(splitter.TakeRouting().Encode(), &decoded));
 }
 
+// Rows eight times as far from the mean as those that were trained on become lists as if they were near.
+TEST_F(ListSplitterTest, DriftWithinTheHeadroom) {
+  ASSERT_NO_FATAL_FAILURE(Build(5, 5, 100, 5));
+  const float far = 8 * *std::max_element(routing_.centroids.begin(), routing_.centroids.end());
+  ListSplitter splitter(routing_, {1, 1, 1, 1000, 1}, 100, {});
+  std::vector<std::vector<float>> clouds;
+  for (int cloud = 0; cloud < 10; ++cloud) clouds.push_back(UniformVector(random_, kDimensions));
+  for (size_t i = 0; i < 1000; ++i) {
+    std::vector<float> row = clouds[i % 10];
+    for (float& x : row) x = far + x * far / 100;
+    splitter.Add(3, row.data());
+  }
+  for (bool done = false; !done;) ASSERT_OK(splitter.Step(&done));
+  EXPECT_GE(splitter.new_lists(), 8u);
+  ASSERT_NO_FATAL_FAILURE(ExpectExtended(splitter.TakeRouting()));
+}
+
+// Beyond it, lists of several parents come to the same centroid: once is enough.
+TEST_F(ListSplitterTest, OneListForAllThatAreTooFar) {
+  ASSERT_NO_FATAL_FAILURE(Build(5, 5, 100, 5));
+  for (int round = 0; round < 2; ++round) {
+    std::vector<uint64_t> counts(routing_.list_count(), 1);
+    counts[1] = counts[3] = 500;
+    ListSplitter splitter(routing_, counts, 100, {});
+    for (size_t i = 0; i < 500; ++i)
+      for (const uint32_t list : {1u, 3u}) {
+        std::vector<float> row = UniformVector(random_, kDimensions);
+        for (float& x : row) x = 1e6f * (2 + x);
+        splitter.Add(list, row.data());
+      }
+    for (bool done = false; !done;) ASSERT_OK(splitter.Step(&done));
+    EXPECT_EQ(splitter.new_lists(), 1u - static_cast<uint32_t>(round));
+    Routing result = splitter.TakeRouting();
+    ASSERT_NO_FATAL_FAILURE(ExpectExtended(result));
+    routing_ = std::move(result);
+  }
+}
+
+TEST_F(ListSplitterTest, ANewListWithoutRowsIsACopyOfItsParent) {
+  ASSERT_NO_FATAL_FAILURE(Build(40, 20, 200, 80));
+  StartCodes(1, &routing_);
+  for (uint32_t g = 0; g < routing_.group_count(); ++g) CodeGroup(g, &routing_);
+  ListSplitter splitter(routing_, counts_, 50, {});
+  ASSERT_OK(Run(&splitter));
+  const Routing taken = splitter.TakeRouting();
+  ASSERT_GT(taken.list_count(), 90u);
+  std::vector<uint64_t> rows(taken.list_count(), 1);
+  rows[7] = 0;  // of before
+  Routing same = taken;
+  EXPECT_TRUE(splitter.HideEmpty(rows, &same).empty());
+  EXPECT_EQ(same.Encode(), taken.Encode());
+
+  rows[81] = rows[90] = 0;
+  Routing result = taken;
+  for (const uint32_t group : splitter.HideEmpty(rows, &result)) CodeGroup(group, &result);
+  for (uint32_t list = 0; list < result.list_count(); ++list) {
+    const float* centroid = &result.centroids[size_t{list} * kDimensions];
+    if (rows[list] > 0 || list == 7) {
+      EXPECT_TRUE(std::equal(centroid, centroid + kDimensions, &taken.centroids[size_t{list} * kDimensions])) << list;
+      continue;
+    }
+    std::vector<float> query(centroid, centroid + kDimensions);
+    for (uint32_t j = 0; j < kDimensions; ++j) query[j] += result.mean[j];
+    std::vector<RankedList> ranked;
+    ListRanker(&result, query.data(), {ProbeRule(), 1}).Rank(ProbeRule(), &ranked);
+    ASSERT_EQ(ranked.size(), 1u);
+    EXPECT_GT(rows[ranked[0].list], 0u);
+    EXPECT_LT(ranked[0].list, 80u) << "the parent";
+    EXPECT_EQ(result.radii[list], result.radii[ranked[0].list]);
+  }
+  Routing again = result;
+  StartCodes(1, &again);
+  for (uint32_t g = 0; g < again.group_count(); ++g) CodeGroup(g, &again);
+  EXPECT_EQ(again.Encode(), result.Encode()) << "codes are of the centroids";
+}
+
 // Rows far beyond what the exponent allows, and rows whose squares are hardly float32 either way.
 TEST_F(ListSplitterTest, HugeAndTinyRows) {
   for (const float scale : {1e-18f, 1e15f, 1e18f}) {

@@ -331,6 +331,22 @@ TEST(RoundCentroids, IsWhatIsStored) {
   }
 }
 
+TEST(RoundCentroids, HeadroomIsForWhatComesLater) {
+  for (const float largest : {1.0f, 1.999f, 1e-30f, 1e30f}) {
+    Routing routing = RoutingOf({largest, largest / 65536});
+    RoundCentroids(&routing, kHeadroom);
+    std::vector<float> later{15 * largest};
+    RoundCentroids(routing.exponent, &later);
+    EXPECT_NEAR(later[0], 15 * largest, 15 * largest * 0x1p-10);
+    EXPECT_NEAR(routing.centroids[0], largest, largest * 0x1p-10);
+    EXPECT_NEAR(routing.centroids[1], largest / 65536, largest / 65536 * 0x1p-10);
+    Routing again = routing;
+    RoundCentroids(&again, kHeadroom);
+    EXPECT_EQ(again.exponent, routing.exponent);
+    EXPECT_EQ(again.centroids, routing.centroids);
+  }
+}
+
 TEST(RoundCentroids, GroupsCount) {
   Routing routing = RoutingOf({1e-3f});
   routing.group_centroids = {1e30f};
