@@ -391,6 +391,7 @@ Status FileStore::List(std::string prefix, std::string start_after, size_t limit
                        std::unique_ptr<Operation>* operation) {
   std::vector<ObjectInfo> found;
   Status status = ListFiles(prefix, false, &found);
+  if (!status.ok()) found.clear();
   const size_t most = objects->size() + limit;
   for (ObjectInfo& object : found)
     if (object.key.starts_with(prefix) && object.key > start_after && objects->size() < most)
