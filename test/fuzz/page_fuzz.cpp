@@ -261,9 +261,11 @@ void FuzzPending(FuzzInput* input) {
   PageSpecial special{};
   special.used = input->Take<uint32_t>();
   special.position = input->Take<uint8_t>() % 2;
-  const Status status = CheckPendingPage(layout, special, 0);
+  const uint32_t least = input->Take<uint8_t>() % 2;
+  uint32_t position = least;
+  const Status status = CheckPendingPage(layout, special, &position);
   if (!status.ok()) return RequireRefusal(status);
-  REQUIRE(special.position == 0);
+  REQUIRE(special.position >= least && position == special.position + 1);
   REQUIRE(uint64_t{special.used} * layout.row_bytes <= kPayloadBytes);
   const uint32_t lists = 1 + input->Take<uint32_t>() % kMaxLists;
   const uint32_t groups = input->TakeBetween(1, std::min(kMaxPendingGroups, lists));

@@ -94,10 +94,11 @@ class IndexFile {
     for (uint32_t leaf : directory) {
       IVFREMOTE_RETURN_IF_ERROR(Check(leaf, PageKind::kPendingDirectory, generation.id));
       for (uint32_t i = 0; i < Special(leaf).used; ++i, ++groups)
-        IVFREMOTE_RETURN_IF_ERROR(ReadChain(generation.id, layout,
-                                            Load<PendingChain>(Payload(leaf).data() + i * sizeof(PendingChain)), rows));
+        if (groups < generation.group_count)  // then comes the chain of the sample
+          IVFREMOTE_RETURN_IF_ERROR(ReadChain(generation.id, layout,
+                                              Load<PendingChain>(Payload(leaf).data() + i * sizeof(PendingChain)), rows));
     }
-    return groups == generation.group_count ? Status::Ok() : Status::Corrupt("a pending chain has no directory");
+    return groups == generation.group_count + (generation.sampled() ? 1 : 0) ? Status::Ok() : Status::Corrupt("a pending chain has no directory");
   }
 
  private:
