@@ -102,8 +102,8 @@ PG_FUNCTION_INFO_V1(ivfremote_compact);
 Datum ivfremote_compact(PG_FUNCTION_ARGS) {
   if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
     ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("index and purge must not be null")));
-  PreventCommandIfReadOnly("ivfremote_compact()");
   PreventCommandDuringRecovery("ivfremote_compact()");
+  PreventCommandIfReadOnly("ivfremote_compact()");
   CheckNotInTransactionBlock(fcinfo);
   const Oid oid = PG_GETARG_OID(0);
   // Before the first commit: so errors of the caller's are errors at once.

@@ -219,8 +219,8 @@ extern "C" {
 
 PG_FUNCTION_INFO_V1(ivfremote_flush);
 Datum ivfremote_flush(PG_FUNCTION_ARGS) {
-  PreventCommandIfReadOnly("ivfremote_flush()");
   PreventCommandDuringRecovery("ivfremote_flush()");
+  PreventCommandIfReadOnly("ivfremote_flush()");
   const IndexAndTable opened = OpenIndexForMaintenance(PG_GETARG_OID(0), ShareUpdateExclusiveLock);
   Maintenance* maintenance = StartMaintenance(opened.index, false);
   uint64_t rows;
