@@ -91,7 +91,8 @@ Sizes ShowSizes(Connection* connection, const std::string& store_directory, cons
   std::printf("\n    below %s:\n", store_directory.c_str());
   int objects = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(store_directory))
-    if (entry.is_regular_file()) {
+    // Hidden ones are the store's own.
+    if (entry.is_regular_file() && entry.path().filename().string()[0] != '.') {
       std::printf("        %10ju  %s\n", static_cast<uintmax_t>(entry.file_size()),
                   entry.path().lexically_relative(store_directory).c_str());
       ++objects;

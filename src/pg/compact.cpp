@@ -230,7 +230,6 @@ void Publish(Compaction* compaction) {
   meta->segment_count = static_cast<uint16_t>(kept);
   AddPendingChains(compaction);
   PublishMeta(maintenance->index, meta);
-  maintenance->published = true;
   TestPoint("compact.published");
   if (meta->sealed.id == 0 || CountPendingRows(maintenance->index, meta->sealed) > 0) return;
   meta->sealed = PendingGeneration();

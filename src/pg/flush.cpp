@@ -29,7 +29,6 @@ void Seal(Maintenance* maintenance) {
   meta->sealed = meta->current;
   meta->current = next;
   PublishMeta(maintenance->index, meta);
-  maintenance->published = true;
   TestPoint("seal.published");
 }
 
@@ -73,7 +72,6 @@ AssignedRows SortRawRows(const MetaPage& meta, Build* build) {
 void PublishWithoutSealed(Maintenance* maintenance) {
   maintenance->meta->sealed = PendingGeneration();
   PublishMeta(maintenance->index, maintenance->meta);
-  maintenance->published = true;
 }
 
 // Makes the sealed generation of a trained index a segment, or nothing if none of its rows is alive. False if the store has
@@ -131,7 +129,6 @@ bool TrainOnSealed(Maintenance* maintenance, uint64_t pending_rows, uint64_t* ro
     TestPoint("flush.pages");
     PublishMeta(build->index, after);
     std::memcpy(static_cast<void*>(meta), after, sizeof *after);
-    maintenance->published = true;
     *rows += static_cast<uint64_t>(build->indexed_rows);
   }
   MemoryContextSwitchTo(old);

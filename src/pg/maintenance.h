@@ -14,7 +14,6 @@ struct Maintenance {
   MemoryContext context;
   MetaPage* meta;      // what is live; changed here, then published
   const char* server;  // where new segments go; "": pages of the index
-  bool published;      // something, in this round: there are pages to sweep
 
   // What VACUUM may want of a store. By hand there is no limit, and failures are errors.
   bool in_vacuum;

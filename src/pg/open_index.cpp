@@ -106,4 +106,20 @@ void CloseIndexAndTable(const IndexAndTable& opened, LOCKMODE lock) {
   table_close(opened.heap, lock);
 }
 
+CallersRights ActAsOwner(Relation heap) {
+  CallersRights callers;
+  GetUserIdAndSecContext(&callers.user, &callers.security);
+  SetUserIdAndSecContext(heap->rd_rel->relowner, callers.security | SECURITY_RESTRICTED_OPERATION);
+  callers.guc_level = NewGUCNestLevel();
+#if PG_VERSION_NUM >= 170000
+  RestrictSearchPath();
+#endif
+  return callers;
+}
+
+void ActAsCaller(const CallersRights& callers) {
+  AtEOXact_GUC(false, callers.guc_level);
+  SetUserIdAndSecContext(callers.user, callers.security);
+}
+
 }  // namespace ivfremote

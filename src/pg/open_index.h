@@ -17,4 +17,14 @@ struct IndexAndTable {
 IndexAndTable OpenIndexForMaintenance(Oid oid, LOCKMODE lock);
 void CloseIndexAndTable(const IndexAndTable& opened, LOCKMODE lock);
 
+// Expressions and predicates run as the table's owner, as REINDEX runs them: they may call anybody's functions. An error ends it, as it
+// does for REINDEX.
+struct CallersRights {
+  Oid user;
+  int security;
+  int guc_level;
+};
+CallersRights ActAsOwner(Relation heap);
+void ActAsCaller(const CallersRights& callers);
+
 }  // namespace ivfremote

@@ -212,15 +212,7 @@ Datum ivfremote_recall(PG_FUNCTION_ARGS) {
   InitMaterializedSRF(fcinfo, 0);
   auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
 
-  // Expressions and predicates run as the table's owner, as REINDEX runs them: they may call anybody's functions.
-  Oid user;
-  int security;
-  GetUserIdAndSecContext(&user, &security);
-  SetUserIdAndSecContext(opened.heap->rd_rel->relowner, security | SECURITY_RESTRICTED_OPERATION);
-  const int level = NewGUCNestLevel();
-#if PG_VERSION_NUM >= 170000
-  RestrictSearchPath();
-#endif
+  const CallersRights callers = ActAsOwner(opened.heap);
   RecallRun* run = StartRun(opened, arguments);
   MemoryContext old = MemoryContextSwitchTo(run->context);
   StartReadingRows(run);
@@ -233,8 +225,7 @@ Datum ivfremote_recall(PG_FUNCTION_ARGS) {
   EndReadingRows(run);
   MemoryContextSwitchTo(old);
   MemoryContextDelete(run->context);
-  AtEOXact_GUC(false, level);
-  SetUserIdAndSecContext(user, security);
+  ActAsCaller(callers);
   // As every maintenance, it keeps a stronger lock to the end of the transaction.
   CloseIndexAndTable(opened, arguments.store ? NoLock : lock);
   return Datum{0};

@@ -91,15 +91,7 @@ Datum ivfremote_verify(PG_FUNCTION_ARGS) {
   const bool heap_all_indexed = PG_GETARG_BOOL(1);
   InitMaterializedSRF(fcinfo, 0);
 
-  // Expressions and predicates run as the table's owner, as REINDEX runs them: they may call anybody's functions.
-  Oid user;
-  int security;
-  GetUserIdAndSecContext(&user, &security);
-  SetUserIdAndSecContext(opened.heap->rd_rel->relowner, security | SECURITY_RESTRICTED_OPERATION);
-  const int level = NewGUCNestLevel();
-#if PG_VERSION_NUM >= 170000
-  RestrictSearchPath();
-#endif
+  const CallersRights callers = ActAsOwner(opened.heap);
   // Before the meta page is copied: the rows it sees have been in the index since.
   Snapshot snapshot = RegisterSnapshot(GetTransactionSnapshot());
   if (heap_all_indexed) CheckSnapshotSees(opened.index, snapshot);
@@ -109,8 +101,7 @@ Datum ivfremote_verify(PG_FUNCTION_ARGS) {
   MemoryContextSwitchTo(old);
   MemoryContextDelete(verify->context);
   UnregisterSnapshot(snapshot);
-  AtEOXact_GUC(false, level);
-  SetUserIdAndSecContext(user, security);
+  ActAsCaller(callers);
   CloseIndexAndTable(opened, AccessShareLock);
   return Datum{0};
 }

@@ -53,8 +53,8 @@ sub prepare
 		$tables{$table} = $point;
 		push @made, $table;
 	}
-	# Flushes and compactions do not wait for the disk: a commit does
-	sql('SELECT pg_current_xact_id()');
+	# Flushes and compactions do not wait for the disk: the commit of a transaction that wrote WAL does
+	sql(q{SELECT pg_logical_emit_message(true, '', '')});
 	return @made;
 }
 
