@@ -2,7 +2,8 @@
 # make installcheck       SQL, isolation and TAP tests against an installed extension
 # make demo               install what is missing, build, show it on real data, leave nothing behind
 # make check, check-long  install what is missing, build, run every test on a private server
-#                         (make check TESTS="unit regress" runs parts; see test/check.sh)
+#                         (make check TESTS="unit regress" runs parts, PGVECTOR=1 takes the installed pgvector instead of the
+#                         stand-in of test/vector; see test/check.sh)
 
 # These install packages first, so they must work where there is no pg_config yet; and PGXS has a `check` of its own.
 scripts = demo check check-long

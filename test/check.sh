@@ -7,6 +7,8 @@
 #   LONG=1                 longer limits, and what tests do for it themselves
 #   KEEP=1                 keep the work directory (logs, cluster, results)
 #   PG_CONFIG=...          test with this server
+#   PGVECTOR=1             test beside the pgvector installed in it, or PGVECTOR=DIRECTORY in a built source tree, instead of
+#                          the stand-in of test/vector
 set -u
 exec 2>&1
 cd "$(dirname "$0")/.." || exit 1
