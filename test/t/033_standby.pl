@@ -119,8 +119,9 @@ $primary->safe_psql('postgres', "CALL ivfremote_compact('$_->[0]_idx')") for @ta
 $primary->safe_psql('postgres', "VACUUM $_->[0]") for @tables;
 restore_point('before_drop');
 $primary->safe_psql('postgres', "INSERT INTO $_->[0] SELECT * FROM points; DROP INDEX $_->[0]_idx") for @tables;
-$primary->safe_psql('postgres', 'SELECT pg_switch_wal()');
-$primary->poll_query_until('postgres', "SELECT last_archived_wal >= '" . $primary->safe_psql('postgres', "SELECT pg_walfile_name(pg_current_wal_lsn() - 1)") . "' FROM pg_stat_archiver");
+# Not by a later place in the log: whatever comes meanwhile, its file is archived when it is full
+my $last_file = $primary->safe_psql('postgres', 'SELECT pg_walfile_name(pg_switch_wal())');
+$primary->poll_query_until('postgres', "SELECT last_archived_wal >= '$last_file' FROM pg_stat_archiver") or die "$last_file is not archived";
 
 for my $point ('before_flush', 'before_compaction', 'before_drop')
 {
