@@ -62,7 +62,9 @@ sub at_point
 {
 	my ($table, $action) = @_;
 	my ($point, $step) = @{ $tables{$table} };
-	return "SET ivfremote.test_point = '$point=$action'; " . sprintf($steps{$step}[4], $table);
+	# All of them pause together, however long it takes to start the last
+	my $limit = $action eq 'pause' ? 'SET statement_timeout = 0; ' : '';
+	return "${limit}SET ivfremote.test_point = '$point=$action'; " . sprintf($steps{$step}[4], $table);
 }
 
 sub state_of { return sql("SELECT trained, segments, segment_rows, pending_rows FROM ivfremote_info('$_[0]_idx')") }
