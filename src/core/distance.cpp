@@ -153,6 +153,8 @@ double Scorer::Distance(const float* row) const {
       return -InnerProduct(query_, row, dimensions_);
     case Metric::kCosine:
       return CosineDistance(query_, squared_norm_, row, dimensions_);
+    case Metric::kHamming:
+      return SquaredL2(query_, row, dimensions_);
   }
   return std::numeric_limits<double>::quiet_NaN();
 }

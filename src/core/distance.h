@@ -32,7 +32,8 @@ class Scorer {
  public:
   Scorer(Metric metric, const float* query, size_t dimensions);
 
-  // The operator's own value: `<->` for L2, `<#>` (negative inner product), `<=>` for cosine.
+  // The operator's own value: `<->` for L2, `<#>` (negative inner product), `<=>` for cosine, `<~>` for Hamming of vectors
+  // of 0 and 1.
   double Distance(const float* row) const;
 
   // Whether distances mean anything: false for a zero query under cosine.
