@@ -7,6 +7,8 @@
 #   LONG=1                 longer limits, and what tests do for it themselves
 #   KEEP=1                 keep the work directory (logs, cluster, results)
 #   PG_CONFIG=...          test with this server
+#   PGVECTOR=1             test beside the pgvector installed in it, or PGVECTOR=DIRECTORY in a built source tree, instead of
+#                          the stand-in of test/vector
 set -u
 exec 2>&1
 cd "$(dirname "$0")/.." || exit 1
@@ -93,7 +95,7 @@ need_server() {
 
 run_exports() {
     need_extension || return
-    if test/lib/check_exports.pl build/test/ivfremote.so ivfremote--*.sql; then passed=1; else fail exports.txt; fi
+    if test/lib/check_exports.pl build/test/ivfremote.so ivfremote--*.sql ivfremote_pgvector--*.sql; then passed=1; else fail exports.txt; fi
 }
 
 # The contract of object stores is tested against a real S3 server too; without one those tests skip, and say so.
