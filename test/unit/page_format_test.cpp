@@ -295,17 +295,17 @@ TEST(MetaPage, ImpossibleFields) {
       {"unknown codes in a generation", [](MetaPage* m) { m->current.code_kind = static_cast<CodeKind>(2); }},
       {"bits", [](MetaPage* m) {
          m->metric = Metric::kHamming;
-         m->code_kind = m->current.code_kind = CodeKind::kBits;
+         m->code_kind = m->current.code_kind = m->sealed.code_kind = CodeKind::kBits;
          m->bits = 1;
          m->dimensions = kMaxBits;
        }, StatusCode::kOk},
       {"too many bits", [](MetaPage* m) {
          m->metric = Metric::kHamming;
-         m->code_kind = m->current.code_kind = CodeKind::kBits;
+         m->code_kind = m->current.code_kind = m->sealed.code_kind = CodeKind::kBits;
          m->bits = 1;
          m->dimensions = kMaxBits + 1;
        }},
-      {"bits by L2", [](MetaPage* m) { m->code_kind = m->current.code_kind = CodeKind::kBits, m->bits = 1; }},
+      {"bits by L2", [](MetaPage* m) { m->code_kind = m->current.code_kind = m->sealed.code_kind = CodeKind::kBits, m->bits = 1; }},
       {"floats by Hamming", [](MetaPage* m) { m->metric = Metric::kHamming; }},
       {"bits of two bits", [](MetaPage* m) { m->metric = Metric::kHamming, m->code_kind = CodeKind::kBits, m->bits = 2; },
        StatusCode::kUnsupported},
