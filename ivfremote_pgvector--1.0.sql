@@ -216,7 +216,7 @@ BEGIN
         UNION SELECT own.classid, o.oprcom FROM own JOIN pg_catalog.pg_operator o ON o.oid = own.objid
         WHERE own.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass
     )
-    SELECT pg_catalog.pg_describe_object(refclassid, refobjid, 0) INTO stranger FROM used
+    SELECT i.type || ' ' || i.identity INTO stranger FROM used, pg_catalog.pg_identify_object(refclassid, refobjid, 0) i
     WHERE NOT EXISTS (SELECT FROM trusted t WHERE t.classid = refclassid AND t.objid = refobjid)
     ORDER BY 1 LIMIT 1;
     IF stranger IS NOT NULL THEN

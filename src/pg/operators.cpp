@@ -15,8 +15,7 @@ struct Operands {
 Operands GetOperands(FunctionCallInfo fcinfo, ValueType a = ValueType::kArray, ValueType b = ValueType::kArray) {
   const Operands operands{VectorFrom(a, PG_GETARG_DATUM(0)), VectorFrom(b, PG_GETARG_DATUM(1))};
   if (operands.a.dimensions != operands.b.dimensions)
-    ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("different vector dimensions %u and %u",
-                                                            operands.a.dimensions, operands.b.dimensions)));
+    ThrowDifferentDimensions(ValueType::kArray, operands.a.dimensions, operands.b.dimensions);
   return operands;
 }
 

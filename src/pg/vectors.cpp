@@ -1,6 +1,7 @@
 #include "pg/vectors.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "core/bits.h"
 #include "core/distance.h"
@@ -136,6 +137,53 @@ bool ReadValue(ValueType type, Datum datum, Vector* vector) {
   return true;
 }
 
+Datum ArrayFrom(const Vector& vector) {
+  const size_t bytes = ARR_OVERHEAD_NONULLS(1) + vector.dimensions * sizeof(float);
+  auto* array = static_cast<ArrayType*>(palloc0(bytes));
+  SET_VARSIZE(array, bytes);
+  array->ndim = 1;
+  array->elemtype = FLOAT4OID;
+  ARR_DIMS(array)[0] = static_cast<int>(vector.dimensions);
+  ARR_LBOUND(array)[0] = 1;
+  std::memcpy(ARR_DATA_PTR(array), vector.values, vector.dimensions * sizeof(float));
+  return PointerGetDatum(array);
+}
+
+Datum PgvectorFrom(ValueType type, const Vector& vector) {
+  const bool halves = type == ValueType::kHalfvec;
+  const size_t bytes = sizeof(PgvectorHeader) + vector.dimensions * (halves ? sizeof(uint16_t) : sizeof(float));
+  auto* value = static_cast<PgvectorHeader*>(palloc0(bytes));
+  SET_VARSIZE(value, bytes);
+  value->dimensions = static_cast<int16>(vector.dimensions);
+  if (!halves) {
+    std::memcpy(value + 1, vector.values, vector.dimensions * sizeof(float));
+    return PointerGetDatum(value);
+  }
+  auto* elements = reinterpret_cast<uint16_t*>(value + 1);
+  for (uint32_t i = 0; i < vector.dimensions; ++i) {
+    elements[i] = RoundToHalf(vector.values[i]);
+    if ((elements[i] & 0x7c00) == 0x7c00)
+      ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("value out of range for type halfvec"),
+                      errdetail("Element %u of the vector is %g.", i + 1, double{vector.values[i]})));
+  }
+  return PointerGetDatum(value);
+}
+
+Datum BitsFrom(const Vector& vector) {
+  const size_t bytes = VARBITTOTALLEN(vector.dimensions);
+  auto* bits = static_cast<VarBit*>(palloc0(bytes));
+  SET_VARSIZE(bits, bytes);
+  VARBITLEN(bits) = static_cast<int32>(vector.dimensions);
+  for (uint32_t i = 0; i < vector.dimensions; ++i) {
+    const float value = vector.values[i];
+    if (value != 0 && value != 1)
+      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("bits must be 0 or 1"),
+                      errdetail("Element %u of the vector is %g.", i + 1, double{value})));
+    if (value == 1) VARBITS(bits)[i / 8] |= static_cast<bits8>(0x80 >> i % 8);
+  }
+  return PointerGetDatum(bits);
+}
+
 const char* NameOf(ValueType type) {
   switch (type) {
     case ValueType::kArray:
@@ -214,6 +262,27 @@ bool IsUsableVector(ValueType type, Datum datum, uint32_t dimensions) {
 
 void ThrowDimensionMismatch(uint32_t expected, uint32_t actual) {
   ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("expected %u dimensions, not %u", expected, actual)));
+  pg_unreachable();
+}
+
+void ThrowDifferentDimensions(ValueType type, uint32_t a, uint32_t b) {
+  const char* what = type == ValueType::kBit       ? "bit lengths"
+                     : type == ValueType::kHalfvec ? "halfvec dimensions"
+                                                   : "vector dimensions";
+  ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("different %s %u and %u", what, a, b)));
+  pg_unreachable();
+}
+
+Datum DatumFrom(ValueType type, const Vector& vector) {
+  switch (type) {
+    case ValueType::kArray:
+      return ArrayFrom(vector);
+    case ValueType::kBit:
+      return BitsFrom(vector);
+    case ValueType::kVector:
+    case ValueType::kHalfvec:
+      return PgvectorFrom(type, vector);
+  }
   pg_unreachable();
 }
 

@@ -45,6 +45,13 @@ void CheckFinite(const float* values, uint32_t n);
 // Raises no error.
 bool IsUsableVector(ValueType type, Datum datum, uint32_t dimensions);
 
+// Of a row that can't be in an index.
 [[noreturn]] void ThrowDimensionMismatch(uint32_t expected, uint32_t actual);
+// Of operands, as the type's own operators say it.
+[[noreturn]] void ThrowDifferentDimensions(ValueType type, uint32_t a, uint32_t b);
+
+// The value of a type (kArray: real[]) that VectorFrom reads so, in the current context. Rounded to the nearest half; an
+// error for what is too large for one, and for what is neither 0 nor 1 if it is to be a bit.
+Datum DatumFrom(ValueType type, const Vector& vector);
 
 }  // namespace ivfremote
