@@ -77,9 +77,12 @@ void StartSearch(IndexScanDesc scan, Scan* state) {
 
   const bool null_query = (scan->orderByData->sk_flags & SK_ISNULL) != 0;
   Vector query{nullptr, meta.dimensions};
-  if (!null_query) query = VectorFromArray(scan->orderByData->sk_argument);
+  const ScanKeyData& key = *scan->orderByData;
+  const ValueType query_type = QueryTypeOf(index, key);
+  if (!null_query) query = VectorFrom(query_type, key.sk_argument);
   if (meta.dimensions != 0 && query.dimensions != meta.dimensions)
-    ThrowDimensionMismatch(meta.dimensions, query.dimensions);
+    ThrowDifferentDimensions(query_type, meta.dimensions, query.dimensions);
+  search->float32_operator = query_type == ValueType::kVector || query_type == ValueType::kHalfvec;
   ScanRecord record;
   std::memset(&record, 0, sizeof record);
   record.index = RelationGetRelid(index);

@@ -257,7 +257,7 @@ BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generat
       code = wide_row;
     }
     const bool coded = generation.code_kind != CodeKind::kFloat32;
-    if (coded && row.centroid != row.list && !search->exact && !(*search->search)->HasCentroid(row.centroid))
+    if (coded && row.centroid != row.list && search->coded && !(*search->search)->HasCentroid(row.centroid))
       AddCentroid(search, row.centroid);
     CallCore([&] {
       if (coded) return (*search->search)->AddPending(tid, row.centroid, code);
@@ -336,14 +336,16 @@ void RecordSearch(const IndexSearch* search, Clock::time_point scan_start, doubl
   for (const RequestTrace& request : core.trace()) RecordRequest(record->index, request, scan_start);
 }
 
-// `routing_mean` may be null where rows are stored as floats.
+// `routing_mean` may be null where rows are stored as they are.
 void OpenSearch(IndexSearch* search, const CodeFormat& format, const float* query, const float* routing_mean) {
   const MetaPage& meta = *search->meta;
   uint64_t max_gap_bytes = FetchPlanOptions().max_gap_bytes;
   for (uint32_t i = 0; i < meta.segment_count; ++i)
     if (meta.segments[i].place == SegmentPlace::kObject)
       max_gap_bytes = ServerGapBytes(ServerNameOf(search->index, meta));
-  search->exact = !format.coded();
+  search->coded = format.coded();
+  const bool bounds = search->float32_operator && settings.rerank;
+  search->exact = !search->coded && !bounds;
   search->search = Hold<Search>(CurrentMemoryContext, [&] {
     SearchOptions options;
     options.metric = meta.metric;
@@ -351,6 +353,7 @@ void OpenSearch(IndexSearch* search, const CodeFormat& format, const float* quer
     options.rotation_seed = meta.rotation_seed;
     options.routing_mean = routing_mean;
     options.epsilon = settings.rerank ? EpsilonOf(format.bits) : 0;
+    options.float32_operator = bounds;
     options.plan.max_gap_bytes = max_gap_bytes;
     options.plan.whole_bytes = 2 * max_gap_bytes;
     return new Search(options, query);
@@ -362,6 +365,7 @@ void OpenSearch(IndexSearch* search, const CodeFormat& format, const float* quer
 void AddAllRows(IndexSearch* search) {
   const MetaPage& meta = *search->meta;
   auto* query = static_cast<float*>(palloc0(std::max<size_t>(meta.dimensions, 1) * sizeof(float)));
+  search->float32_operator = false;
   OpenSearch(search, {CodeKind::kFloat32, 32, meta.dimensions}, query, nullptr);
   for (uint32_t i = 0; i < meta.segment_count; ++i)
     VisitLiveTids(search->index, meta.segments[i].id, meta.segments[i].tid_map, AddLiveTid, search);
@@ -399,7 +403,7 @@ void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
   if (remote) StartWave(search);
   // Before anything is scored.
   TreeReader routing;
-  if (lists != nullptr && !search->exact) {
+  if (lists != nullptr && search->coded) {
     RoutingReaderInit(&routing, search->index, meta);
     search->routing = &routing;
     AddCentroidsOfBlocks(search);

@@ -435,7 +435,7 @@ CREATE INDEX ON drift USING ivfremote (v $opclass) WITH (flush_threshold = 1, li
 	sql(q{REINDEX INDEX drift_v_idx});
 	my $fresh = measured();
 	# Either may be above its target of 0.95 by chance.
-	my $least = ($fresh < 0.95 ? $fresh : 0.95) - 0.02;
+	my $least = ($fresh < 0.95 ? $fresh : 0.95) - 0.03;
 	cmp_ok($drifted, '>=', $least, "$name: recall $drifted, of a fresh index $fresh");
 	cmp_ok($again, '>=', $least, "$name: recall $again");
 	cmp_ok($fresh, '>=', 0.9, "$name: a fresh index is good");
