@@ -125,7 +125,8 @@ uint32_t CountFurtherLists(Relation index, const MetaPage& meta, ScanLists* list
   uint32_t count = 0;
   while (count < left && (count < least || (count < most && lists->further[lists->next + count].stop <= setting.stop)))
     ++count;
-  return count;
+  // The last waves are large, and what a list brings too late is lost to strict order.
+  return count > left - count ? left : count;
 }
 
 ProbedLists FurtherLists(const ScanLists& lists, uint32_t count) {
