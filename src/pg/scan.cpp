@@ -136,6 +136,7 @@ void StartSearch(IndexScanDesc scan, Scan* state) {
 // Starts the next wave unless one is under way; false if there is none.
 bool StartWaveOf(Scan* state) {
   if (state->search.under_way) return true;
+  if (state->search.lists.end != ScanEnd::kNone) return false;
   ScanRecord record = NewRecord(state->search);
   const bool started = StartNextWave(&state->search, &record);
   AddToStatement(record);

@@ -96,6 +96,7 @@ void RecordWave(IndexSearch* search, double wave_ms, double pending_ms, ScanReco
   const SearchStatistics& now = core.statistics();
   const SearchStatistics& then = search->recorded;
   const double score_ms = std::chrono::duration<double, std::milli>(now.score_time - then.score_time).count() + pending_ms;
+  if (search->wave_lists != nullptr) record->lists = search->meta->list_count;
   record->waves += now.waves - then.waves;
   record->requests += now.requests - then.requests;
   record->blocks += now.blocks - then.blocks;
@@ -244,7 +245,6 @@ void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
     InitRouting(search);
     SetWaveLists(search, TakeFirstLists(search->index, meta, &search->lists));
     if (format.coded()) mean = CopyMean(search->index, meta, search->routing);
-    record->lists = meta.list_count;
     record->lists_probed += search->wave_lists->count;
   }
   MemoryContextSwitchTo(scan_context);

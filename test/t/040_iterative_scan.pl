@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $dims = 16;
-my $node = new_node('iterative', conf => "fsync = off\nivfremote.enable_scan = on\n", init => { allows_streaming => 1 });
+my $node = new_node('iterative', conf => "fsync = off\n", init => { allows_streaming => 1 });
 need_faults($node);
 my $directory = add_store($node, 'lake');
 add_items($node, 'raw', 4000, $dims, 30);
