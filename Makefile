@@ -2,7 +2,8 @@
 # make installcheck       SQL, isolation and TAP tests against an installed extension
 # make demo               install what is missing, build, show it on real data, leave nothing behind
 # make check, check-long  install what is missing, build, run every test on a private server
-#                         (make check TESTS="unit regress" runs parts; see test/check.sh)
+#                         (make check TESTS="unit regress" runs parts, PGVECTOR=1 takes the installed pgvector instead of the
+#                         stand-in of test/vector; see test/check.sh)
 
 # These install packages first, so they must work where there is no pg_config yet; and PGXS has a `check` of its own.
 scripts = demo check check-long
@@ -30,8 +31,8 @@ pg_sources := $(wildcard $(top)src/pg/*.cpp)
 MODULE_big = ivfremote
 OBJS = $(patsubst $(top)%.cpp,%.o,$(core_sources) $(pg_sources))
 SHLIB_EXPORTS = exports.txt
-EXTENSION = ivfremote
-DATA = ivfremote--1.0.sql
+EXTENSION = ivfremote ivfremote_pgvector
+DATA = ivfremote--1.0.sql ivfremote_pgvector--1.0.sql
 PGFILEDESC = "ivfremote - IVF vector index with its lists in object storage"
 
 REGRESS := $(patsubst $(top)sql/%.sql,%,$(wildcard $(top)sql/*.sql))

@@ -33,7 +33,11 @@ Search::Search(const SearchOptions& options, const float* query)
       query_(query, query + options.format.dimensions),
       scorer_(options.metric, query_.data(), query_.size()),
       aligned_row_(query_.size()) {
-  if (exact()) return;
+  if (options.format.kind == CodeKind::kBits) {
+    query_bits_.resize(options.format.RowBytes());
+    PackBits(query, options.format.dimensions, query_bits_.data());
+  }
+  if (!coded()) return;
   const uint32_t padded = options.format.padded();
   coder_ = std::make_unique<QueryCoder>(options.metric, options.format, query, options.rotation_seed,
                                         options.routing_mean);
@@ -47,7 +51,7 @@ void Search::SetLists(const ProbedLists& lists) {
   others_.clear();
   other_centroids_.clear();
   pending_.clear();
-  if (!exact()) pending_.resize(lists.count);
+  if (coded()) pending_.resize(lists.count);
 }
 
 uint32_t Search::PositionOf(uint32_t list) const {
@@ -67,7 +71,7 @@ const float* Search::CentroidAt(uint32_t position) {
 
 std::vector<uint32_t> Search::MissingCentroids() const {
   std::vector<uint32_t> missing;
-  if (exact()) return missing;
+  if (!coded()) return missing;
   for (const Segment& segment : segments_)
     for (const BlockEntry& block : segment.blocks)
       if (block.centroid != block.list && !HasCentroid(block.centroid)) missing.push_back(block.centroid);
@@ -186,9 +190,15 @@ Status Search::TakeRange(uint16_t number, size_t range_number, const RangeBuffer
 
 Status Search::ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& block) {
   statistics_.rows_scored += block.rows();
-  if (exact()) {
+  if (options_.format.kind == CodeKind::kBits) {
+    distances_.resize(block.rows());
+    HammingDistances(query_bits_.data(), block.bits(), query_bits_.size(), block.rows(), distances_.data());
+    for (uint32_t i = 0; i < block.rows(); ++i) AddCandidate(distances_[i], block.tid(i), segment);
+    return Status::Ok();
+  }
+  if (!coded()) {
     for (uint32_t i = 0; i < block.rows(); ++i)
-      AddExact(Ordered(scorer_.Distance(block.row(i))), block.tid(i), segment);
+      AddFloats(block.row(i), block.tid(i), segment);
     return Status::Ok();
   }
   const uint32_t position = PositionOf(centroid);
@@ -207,12 +217,18 @@ void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segme
 }
 
 Status Search::AddPending(Tid tid, uint32_t centroid, const std::byte* row) {
-  if (exact()) {
+  if (options_.format.kind == CodeKind::kFloat32) {
     AddPendingFloats(tid, row);
     return Status::Ok();
   }
   ++statistics_.rows_scored;
   ++statistics_.pending_rows_scored;
+  if (options_.format.kind == CodeKind::kBits) {
+    uint32_t distance;
+    HammingDistances(query_bits_.data(), row, query_bits_.size(), 1, &distance);
+    AddCandidate(distance, tid, Candidate::kPending);
+    return Status::Ok();
+  }
   const uint32_t position = PositionOf(centroid);
   if (position == kNowhere) return Status::Internal("a pending row's code refers to a list without a centroid");
   PendingRows& rows = pending_[position];
@@ -226,7 +242,7 @@ void Search::AddPendingFloats(Tid tid, const std::byte* row) {
   ++statistics_.rows_scored;
   ++statistics_.pending_rows_scored;
   std::memcpy(aligned_row_.data(), row, aligned_row_.size() * sizeof(float));
-  AddExact(Ordered(scorer_.Distance(aligned_row_.data())), tid, Candidate::kPending);
+  AddFloats(aligned_row_.data(), tid, Candidate::kPending);
 }
 
 void Search::ScorePending() {
@@ -242,18 +258,19 @@ void Search::ScorePending() {
   statistics_.score_time += Clock::now() - start;
 }
 
-void Search::AddUnordered(Tid tid) { AddExact(0.0, tid, Candidate::kPending); }
+void Search::AddFloats(const float* row, Tid tid, uint16_t segment) {
+  double distance = scorer_.Distance(row);
+  if (options_.float32_operator) distance = scorer_.LeastInFloat32(distance, row);
+  AddCandidate(Ordered(distance), tid, segment);
+}
+
+void Search::AddUnordered(Tid tid) { AddCandidate(0.0, tid, Candidate::kPending); }
 
 double Search::InOperatorUnit(float bound) const {
-  switch (options_.metric) {
-    case Metric::kL2:
-      return std::sqrt(std::max(0.0, double{bound}));
-    case Metric::kCosine:
-      return std::max(0.0, bound / 2.0);
-    case Metric::kInnerProduct:
-      break;
-  }
-  return bound;
+  double distance = bound;
+  if (options_.metric == Metric::kL2) distance = std::sqrt(std::max(0.0, distance));
+  if (options_.metric == Metric::kCosine) distance = std::max(0.0, distance / 2.0);
+  return options_.float32_operator ? scorer_.LeastInFloat32(distance, nullptr) : distance;
 }
 
 void Search::StartOrder() {

@@ -1,5 +1,5 @@
 // One search of one index: takes blocks and pending rows as they come, and gives rows back in the order of their distances
-// (rows stored as floats) or of lower bounds of these (codes), for the caller to look at the rows themselves.
+// (rows stored as floats or bits) or of lower bounds of these (codes), for the caller to look at the rows themselves.
 //
 // It reads nothing itself. Blocks of a segment in an object store are fetched by a wave it drives step by step; blocks
 // of an embedded segment are delivered by the caller, range by range.
@@ -61,7 +61,7 @@ static_assert(sizeof(Candidate) == 16);
 struct ProbedLists {
   uint32_t count = 0;
   const uint32_t* numbers = nullptr;
-  // Their centroids less the mean, [count x dimensions], one way or the other; neither where rows are float32.
+  // Their centroids less the mean, [count x dimensions], one way or the other; neither where rows are exact.
   const float* floats = nullptr;
   const uint16_t* halves = nullptr;  // float16, to be multiplied with
   float scale = 1;
@@ -76,6 +76,9 @@ struct SearchOptions {
   uint64_t rotation_seed = 0;
   double epsilon = 0;                   // how far bounds stay below estimates, in standard errors
   const float* routing_mean = nullptr;  // coded only
+  // The operator sums in float32, so its distances are a little off: lower bounds allow for it, and rows as floats come
+  // with such bounds, too.
+  bool float32_operator = false;
   FetchPlanOptions plan;
 };
 
@@ -88,8 +91,8 @@ class Search {
   // probed in two waves.
   void SetLists(const ProbedLists& lists);
 
-  // Whether candidates come with exact distances, in their order; else with lower bounds, in the order of these.
-  bool exact() const { return !options_.format.coded(); }
+  // Whether candidates come with the operator's distances, in their order; else with lower bounds, in the order of these.
+  bool exact() const { return !coded() && !options_.float32_operator; }
 
   // Adds the blocks to read from one segment; returns its number. Blocks may come in any order.
   uint16_t AddSegment(const SegmentEntry& segment, std::vector<BlockEntry> blocks);
@@ -122,7 +125,7 @@ class Search {
   std::byte* BufferFor(uint16_t number, size_t range);
   Status Deliver(uint16_t number, size_t range);
 
-  // A pending row of a probed list (any, if the search is exact), as its generation's format has it; unaligned bytes
+  // A pending row of a probed list (any, if rows are floats), as its generation's format has it; unaligned bytes
   // are welcome. `centroid`: the list whose centroid its code refers to. Coded rows are scored by ScorePending, once,
   // after the last of them.
   Status AddPending(Tid tid, uint32_t centroid, const std::byte* row);
@@ -183,7 +186,9 @@ class Search {
   Status TakeRange(uint16_t number, size_t range, const RangeBuffer& buffer);
   Status ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& block);
   void ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids);
-  void AddExact(double distance, Tid tid, uint16_t segment) {
+  bool coded() const { return options_.format.coded(); }
+  void AddFloats(const float* row, Tid tid, uint16_t segment);
+  void AddCandidate(double distance, Tid tid, uint16_t segment) {
     arrived_.push_back({distance, tid.block, tid.offset, segment});
   }
   double InOperatorUnit(float bound) const;
@@ -205,10 +210,12 @@ class Search {
   size_t failed_ = 0;
   RangeBuffer page_buffer_;
 
-  // Rows as floats, which a coded search may have too: the pending ones of an index that was not trained then
+  // Exact rows, which a coded search may have too: the pending ones of an index that was not trained then
   std::vector<Candidate> candidates_;  // in order: a heap
   std::vector<Candidate> arrived_;     // not yet
   std::vector<float> aligned_row_;
+  std::vector<std::byte> query_bits_;  // bits only
+  std::vector<uint32_t> distances_;    // scratch
 
   // Coded
   std::unique_ptr<QueryCoder> coder_;

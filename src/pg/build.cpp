@@ -21,6 +21,15 @@ void FillRandom(void* to, size_t bytes) {
     ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
 }
 
+// Bits are stored as they are, and take no more options.
+void CheckBitOptions(const IndexOptions* options) {
+  const bool coded = options->quantization == static_cast<int>(Quantization::kRabitq);
+  if (!coded && options->bits == 0) return;
+  ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                  errmsg("option \"%s\" does not apply to an index of type bit", coded ? "quantization" : "bits"),
+                  errdetail("It stores each row's bits as they are.")));
+}
+
 // The meta page of an index without rows.
 void InitMeta(Relation index, const char* server, MetaPage* meta) {
   CallCore([&] {
@@ -28,6 +37,7 @@ void InitMeta(Relation index, const char* server, MetaPage* meta) {
     return Status::Ok();
   });
   meta->metric = GetOpclassInfo(index)->metric;
+  meta->dimensions = DeclaredDimensions(index);
   FillRandom(&meta->index_uuid, sizeof meta->index_uuid);
   // An RFC 4122 version 4 uuid.
   meta->index_uuid[6] = static_cast<uint8_t>((meta->index_uuid[6] & 0x0f) | 0x40);
@@ -35,7 +45,12 @@ void InitMeta(Relation index, const char* server, MetaPage* meta) {
   FillRandom(&meta->rotation_seed, sizeof meta->rotation_seed);
   const IndexOptions* options = GetIndexOptions(index);
   meta->requested_lists = static_cast<uint32_t>(options->lists);
-  if (options->quantization == static_cast<int>(Quantization::kRabitq)) {
+  if (meta->metric == Metric::kHamming) {
+    CheckBitOptions(options);
+    meta->code_kind = CodeKind::kBits;
+    meta->bits = 1;
+    meta->current.code_kind = meta->raw_kind();
+  } else if (options->quantization != static_cast<int>(Quantization::kNone)) {
     meta->code_kind = CodeKind::kRabitq;
     meta->bits = static_cast<uint8_t>(options->bits);
   }
@@ -149,8 +164,8 @@ int SampleKilobytes() { return std::max(maintenance_work_mem / 4, 1024); }
 bool BuildVector(Build* build, Datum* values, bool* isnull, bool alive, Vector* vector) {
   if (isnull[0]) return false;
   // A deleted row that an old snapshot may still see must not stop the build, and says nothing about the others.
-  if (!alive && (build->dimensions == 0 || !IsUsableVector(values[0], build->dimensions))) return false;
-  *vector = VectorFromArray(values[0]);
+  if (!alive && (build->dimensions == 0 || !IsUsableVector(build->value_type, values[0], build->dimensions))) return false;
+  *vector = VectorFrom(build->value_type, values[0]);
   if (build->dimensions == 0) build->dimensions = vector->dimensions;
   if (build->dimensions != vector->dimensions) ThrowDimensionMismatch(build->dimensions, vector->dimensions);
   return build->metric != Metric::kCosine || SquaredNorm(vector->values, vector->dimensions) > 0;
@@ -169,6 +184,8 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
   build->index = index;
   build->info = info;
   build->metric = meta->metric;
+  build->dimensions = meta->dimensions;
+  build->value_type = GetOpclassInfo(index)->value_type;
   build->requested_lists = GetIndexOptions(index)->lists;
   build->spill = GetIndexOptions(index)->spill;
   build->server = server;
@@ -189,9 +206,9 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
     BuildTrained(build, meta);
   } else {
     const uint64_t generation = meta->next_id++;
-    meta->current = CreateGeneration(index, generation, 0, CodeKind::kFloat32);
+    meta->current = CreateGeneration(index, generation, 0, meta->raw_kind());
     PublishMeta(index, meta);
-    build->dimensions = 0;
+    build->dimensions = meta->dimensions;
     BuildUntrained(build);
   }
   MemoryContextSwitchTo(old);

@@ -43,11 +43,12 @@ struct Build {
   Relation heap;          // null in maintenance, which never reads the table
   Relation index;
   IndexInfo* info;        // the same
-  // Where the rows come from: its sealed generation, which is of floats. Null: from the table.
+  // Where the rows come from: its sealed generation, whose rows have no lists. Null: from the table.
   const MetaPage* pending;
   MemoryContext context;      // everything of the build
   MemoryContext row_context;  // reset for every row
   Metric metric;
+  ValueType value_type;       // where the table is read
   int requested_lists;   // 0: automatic
   const char* server;    // "" if embedded
   StoreLimit* limit;     // of VACUUM; null: none, see server_upload.h

@@ -7,6 +7,7 @@
 
 #include "core/distance.h"
 #include "pg/access_method.h"
+#include "pg/compat.h"
 #include "pg/pending.h"
 #include "pg/rerank.h"
 #include "pg/search_index.h"
@@ -112,9 +113,12 @@ void StartSearch(IndexScanDesc scan, Scan* state) {
 
   const bool null_query = (scan->orderByData->sk_flags & SK_ISNULL) != 0;
   Vector query{nullptr, meta.dimensions};
-  if (!null_query) query = VectorFromArray(scan->orderByData->sk_argument);
+  const ScanKeyData& key = *scan->orderByData;
+  const ValueType query_type = QueryTypeOf(index, key);
+  if (!null_query) query = VectorFrom(query_type, key.sk_argument);
   if (meta.dimensions != 0 && query.dimensions != meta.dimensions)
-    ThrowDimensionMismatch(meta.dimensions, query.dimensions);
+    ThrowDifferentDimensions(query_type, meta.dimensions, query.dimensions);
+  search->float32_operator = query_type == ValueType::kVector || query_type == ValueType::kHalfvec;
   ScanRecord record = NewRecord(*search);
   record.scans = 1;
   const bool ordered =
@@ -221,6 +225,8 @@ bool AmGetTuple(IndexScanDesc scan, ScanDirection) {
   bool found = NextRow(state, &tid);
   while (!found && NextWave(state)) found = NextRow(state, &tid);
   MemoryContextSwitchTo(old);
+  // After the rows have been looked at: those that VACUUM took out too early for this snapshot are missing.
+  IVFREMOTE_TEST_OLD_SNAPSHOT(scan->xs_snapshot, scan->indexRelation);
   if (!found) {
     RecordEnd(RelationGetRelid(scan->indexRelation), ScanEndName(state->search.lists.end));
     return false;

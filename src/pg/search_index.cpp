@@ -111,14 +111,16 @@ void RecordWave(IndexSearch* search, double wave_ms, double pending_ms, ScanReco
   search->recorded = now;
 }
 
-// `routing_mean` may be null where rows are stored as floats.
+// `routing_mean` may be null where rows are stored as they are.
 void OpenSearch(IndexSearch* search, const CodeFormat& format, const float* query, const float* routing_mean) {
   const MetaPage& meta = *search->meta;
   uint64_t max_gap_bytes = FetchPlanOptions().max_gap_bytes;
   for (uint32_t i = 0; i < meta.segment_count; ++i)
     if (meta.segments[i].place == SegmentPlace::kObject)
       max_gap_bytes = ServerGapBytes(ServerNameOf(search->index, meta));
-  search->exact = !format.coded();
+  search->coded = format.coded();
+  const bool bounds = search->float32_operator && settings.rerank;
+  search->exact = !search->coded && !bounds;
   search->search = Hold<Search>(CurrentMemoryContext, [&] {
     SearchOptions options;
     options.metric = meta.metric;
@@ -126,6 +128,7 @@ void OpenSearch(IndexSearch* search, const CodeFormat& format, const float* quer
     options.rotation_seed = meta.rotation_seed;
     options.routing_mean = routing_mean;
     options.epsilon = settings.rerank ? EpsilonOf(format.bits) : 0;
+    options.float32_operator = bounds;
     options.plan.max_gap_bytes = max_gap_bytes;
     options.plan.whole_bytes = 2 * max_gap_bytes;
     return new Search(options, query);
@@ -138,7 +141,7 @@ void SendWave(IndexSearch* search) {
   search->wave = NewWave();
   search->under_way = true;
   if (core.requests_planned() > 0) StartWave(search);
-  if (search->wave_lists == nullptr || search->exact) return;
+  if (search->wave_lists == nullptr || !search->coded) return;
   AddCentroidsOfBlocks(search);
 }
 
@@ -223,6 +226,7 @@ void InitSearch(IndexSearch* search, Relation index) {
 void AddAllRows(IndexSearch* search) {
   const MetaPage& meta = *search->meta;
   auto* query = static_cast<float*>(palloc0(std::max<size_t>(meta.dimensions, 1) * sizeof(float)));
+  search->float32_operator = false;
   OpenSearch(search, {CodeKind::kFloat32, 32, meta.dimensions}, query, nullptr);
   for (uint32_t i = 0; i < meta.segment_count; ++i)
     VisitLiveTids(search->index, meta.segments[i].id, meta.segments[i].tid_map, AddLiveTid, search);

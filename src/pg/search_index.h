@@ -16,6 +16,8 @@ namespace ivfremote {
 struct IndexSearch {
   Relation index;
   MetaPage* meta;
+  bool float32_operator;  // set before: the query's operator sums in float32, as pgvector's do
+  bool coded;
   bool exact;  // candidates come with their distances, or in no order; else with lower bounds
   Held<Search>* search;
   const SegmentEntry* segments[MetaPage::kMaxSegments];  // by number in `search`

@@ -43,7 +43,7 @@ BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generat
       code = wide_row;
     }
     const bool coded = generation.code_kind != CodeKind::kFloat32;
-    if (coded && row.centroid != row.list && !search->exact && !(*search->search)->HasCentroid(row.centroid))
+    if (coded && row.centroid != row.list && search->coded && !(*search->search)->HasCentroid(row.centroid))
       AddCentroid(search, row.centroid);
     CallCore([&] {
       if (coded) return (*search->search)->AddPending(tid, row.centroid, code);

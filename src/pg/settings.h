@@ -36,7 +36,7 @@ extern Settings settings;
 // What a scan does that has given all it may of the first wave's lists.
 enum class IterativeScan { kOff, kRelaxedOrder, kStrictOrder };
 
-enum class Quantization { kRabitq, kNone };
+enum class Quantization { kAutomatic, kRabitq, kNone };  // automatic: rabitq, but for bits
 
 // The parsed reloptions of an index.
 struct IndexOptions {

@@ -6,13 +6,16 @@
 #
 # In bash scripts:
 #   . test/lib/private_server.sh
-#   private_server_create release         # or test: with fault injection; sets $work and removes it at exit (a script with
-#                                         # an EXIT trap of its own calls private_server_cleanup there)
+#   private_server_create release         # or test: with fault injection and extension vector (see PGVECTOR); sets $work and
+#                                         # removes it at exit (a script with an EXIT trap of its own calls
+#                                         # private_server_cleanup there)
 #   private_server_start 'shared_buffers = 256MB' ...   # sets PGHOST, PGPORT, PGUSER, PGDATABASE
 #   as_server_user COMMAND ...            # the server's user: not root, owner of everything below $work
 #   private_server_stop                   # optional: exit does it
 #
-# PG_CONFIG chooses the server to copy, TMPDIR where to; KEEP=1 keeps the directory.
+# PG_CONFIG chooses the server to copy, TMPDIR where to; KEEP=1 keeps the directory. Extension vector is the stand-in of
+# test/vector; with PGVECTOR=1 it is the pgvector installed in the server that is copied, with PGVECTOR=DIRECTORY a built source
+# tree of pgvector's.
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 debian_major=$(sed -n 's/^postgresql-\([0-9]*\)$/\1/p' "$repository/packages.txt")
@@ -21,7 +24,7 @@ work=
 
 # The caller's PGHOST and the like must not lead us to another server, nor its umask hide files from the server's user.
 for variable in ${!PG@}; do
-    case $variable in PG_*) ;; *) unset "$variable" ;; esac
+    case $variable in PG_* | PGVECTOR) ;; *) unset "$variable" ;; esac
 done
 umask 022
 
@@ -53,7 +56,8 @@ private_server_make() {
 private_server_create() {
     local variant=$1
     private_server_directory && private_server_make "$variant" PG_CONFIG="$PG_CONFIG" && private_server_copy &&
-        private_server_make "$variant" PG_CONFIG="$PG_CONFIG" install >/dev/null
+        private_server_make "$variant" PG_CONFIG="$PG_CONFIG" install >/dev/null || return 1
+    [ "$variant" != test ] || private_server_vector
 }
 
 private_server_directory() {
@@ -71,6 +75,26 @@ private_server_directory() {
     chown "$server_user" "$work"
     as_server_user mkdir "$work/socket" "$work/tmp" || return 1
     export TMPDIR=$work/tmp
+}
+
+private_server_vector() {
+    local extensions library
+    extensions=$("$PG_CONFIG" --sharedir)/extension library=$("$PG_CONFIG" --pkglibdir)
+    case ${PGVECTOR:-} in
+        '')
+            mkdir -p "$repository/build/vector" &&
+                env -u MAKEFLAGS -u MAKELEVEL make --no-print-directory -s -C "$repository/build/vector" \
+                    -f ../../test/vector/Makefile PG_CONFIG="$PG_CONFIG" all install >/dev/null
+            ;;
+        1)
+            [ -e "$extensions/vector.control" ] && [ -e "$library/vector.so" ] ||
+                { echo "PGVECTOR=1: pgvector is not installed in the server that $PG_CONFIG was copied from" >&2; return 1; }
+            ;;
+        *)
+            cp "$PGVECTOR/vector.so" "$library" && cp "$PGVECTOR/vector.control" "$PGVECTOR"/sql/vector--*.sql "$extensions" ||
+                { echo "PGVECTOR=$PGVECTOR: not a built source tree of pgvector" >&2; return 1; }
+            ;;
+    esac
 }
 
 # Postgres finds its directories relative to its binary, so the copy keeps the layout below their common prefix.
