@@ -153,6 +153,8 @@ double Scorer::Distance(const float* row) const {
       return -InnerProduct(query_, row, dimensions_);
     case Metric::kCosine:
       return CosineDistance(query_, squared_norm_, row, dimensions_);
+    case Metric::kHamming:
+      return SquaredL2(query_, row, dimensions_);
   }
   return std::numeric_limits<double>::quiet_NaN();
 }
@@ -171,6 +173,8 @@ double Scorer::LeastInFloat32(double distance, const float* row) const {
     }
     case Metric::kCosine:
       return std::max(0.0, distance - share);
+    case Metric::kHamming:  // a whole number
+      break;
   }
   return distance;
 }

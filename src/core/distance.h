@@ -32,7 +32,8 @@ class Scorer {
  public:
   Scorer(Metric metric, const float* query, size_t dimensions);
 
-  // The operator's own value: `<->` for L2, `<#>` (negative inner product), `<=>` for cosine.
+  // The operator's own value: `<->` for L2, `<#>` (negative inner product), `<=>` for cosine, `<~>` for Hamming of vectors
+  // of 0 and 1.
   double Distance(const float* row) const;
 
   // Of a row at that Distance: a lower bound of what an operator makes of it that sums in float32, in whatever order (under

@@ -33,6 +33,10 @@ Search::Search(const SearchOptions& options, const float* query)
       query_(query, query + options.format.dimensions),
       scorer_(options.metric, query_.data(), query_.size()),
       aligned_row_(query_.size()) {
+  if (options.format.kind == CodeKind::kBits) {
+    query_bits_.resize(options.format.RowBytes());
+    PackBits(query, options.format.dimensions, query_bits_.data());
+  }
   if (!coded()) return;
   const uint32_t padded = options.format.padded();
   coder_ = std::make_unique<QueryCoder>(options.metric, options.format, query, options.rotation_seed,
@@ -169,6 +173,12 @@ Status Search::TakeRange(uint16_t number, size_t range_number, const RangeBuffer
 
 Status Search::ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& block) {
   statistics_.rows_scored += block.rows();
+  if (options_.format.kind == CodeKind::kBits) {
+    distances_.resize(block.rows());
+    HammingDistances(query_bits_.data(), block.bits(), query_bits_.size(), block.rows(), distances_.data());
+    for (uint32_t i = 0; i < block.rows(); ++i) AddCandidate(distances_[i], block.tid(i), segment);
+    return Status::Ok();
+  }
   if (!coded()) {
     for (uint32_t i = 0; i < block.rows(); ++i)
       AddFloats(block.row(i), block.tid(i), segment);
@@ -190,12 +200,18 @@ void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segme
 }
 
 Status Search::AddPending(Tid tid, uint32_t centroid, const std::byte* row) {
-  if (!coded()) {
+  if (options_.format.kind == CodeKind::kFloat32) {
     AddPendingFloats(tid, row);
     return Status::Ok();
   }
   ++statistics_.rows_scored;
   ++statistics_.pending_rows_scored;
+  if (options_.format.kind == CodeKind::kBits) {
+    uint32_t distance;
+    HammingDistances(query_bits_.data(), row, query_bits_.size(), 1, &distance);
+    AddCandidate(distance, tid, Candidate::kPending);
+    return Status::Ok();
+  }
   const uint32_t position = PositionOf(centroid);
   if (position == kNowhere) return Status::Internal("a pending row's code refers to a list without a centroid");
   PendingRows& rows = pending_[position];
@@ -228,10 +244,10 @@ void Search::ScorePending() {
 void Search::AddFloats(const float* row, Tid tid, uint16_t segment) {
   double distance = scorer_.Distance(row);
   if (options_.float32_operator) distance = scorer_.LeastInFloat32(distance, row);
-  candidates_.push_back({Ordered(distance), tid.block, tid.offset, segment});
+  AddCandidate(Ordered(distance), tid, segment);
 }
 
-void Search::AddUnordered(Tid tid) { candidates_.push_back({0.0, tid.block, tid.offset, Candidate::kPending}); }
+void Search::AddUnordered(Tid tid) { AddCandidate(0.0, tid, Candidate::kPending); }
 
 double Search::InOperatorUnit(float bound) const {
   double distance = bound;

@@ -1,5 +1,5 @@
 // One search of one index: takes blocks and pending rows as they come, and gives rows back in the order of their distances
-// (rows stored as floats) or of lower bounds of these (codes), for the caller to look at the rows themselves.
+// (rows stored as floats or bits) or of lower bounds of these (codes), for the caller to look at the rows themselves.
 //
 // It reads nothing itself. Blocks of a segment in an object store are fetched by a wave it drives step by step; blocks
 // of an embedded segment are delivered by the caller, range by range.
@@ -58,7 +58,7 @@ static_assert(sizeof(Candidate) == 16);
 struct ProbedLists {
   uint32_t count = 0;
   const uint32_t* numbers = nullptr;
-  // Their centroids less the mean, [count x dimensions], one way or the other; neither where rows are float32.
+  // Their centroids less the mean, [count x dimensions], one way or the other; neither where rows are exact.
   const float* floats = nullptr;
   const uint16_t* halves = nullptr;  // float16, to be multiplied with
   float scale = 1;
@@ -171,6 +171,9 @@ class Search {
   void ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids);
   bool coded() const { return options_.format.coded(); }
   void AddFloats(const float* row, Tid tid, uint16_t segment);
+  void AddCandidate(double distance, Tid tid, uint16_t segment) {
+    candidates_.push_back({distance, tid.block, tid.offset, segment});
+  }
   double InOperatorUnit(float bound) const;
   bool NextCoded(Candidate* candidate);
   bool NextOfAll(Candidate* candidate);
@@ -189,9 +192,11 @@ class Search {
   size_t failed_ = 0;
   RangeBuffer page_buffer_;
 
-  // Rows as floats, which a coded search may have too: the pending ones of an index that was not trained then
+  // Exact rows, which a coded search may have too: the pending ones of an index that was not trained then
   std::vector<Candidate> candidates_;
   std::vector<float> aligned_row_;
+  std::vector<std::byte> query_bits_;  // bits only
+  std::vector<uint32_t> distances_;    // scratch
 
   // Coded
   std::unique_ptr<QueryCoder> coder_;

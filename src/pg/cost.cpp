@@ -33,6 +33,7 @@ struct IndexFigures {
   double probes = 0;
   double dimensions = 0;
   double bits = 32;  // of a dimension of a stored row
+  bool coded = false;
   double segment_rows = 0;
   double pending_pages = 0;
   double request_latency_ms = 0;
@@ -42,6 +43,7 @@ IndexFigures Hypothetical(double rows) {
   IndexFigures figures;
   figures.segment_rows = rows;
   figures.dimensions = kTypicalDimensions;
+  figures.coded = true;
   figures.bits = AutomaticBits(static_cast<uint32_t>(kTypicalDimensions));
   CallCore([&] {
     figures.lists = AutomaticLists(rows, static_cast<uint32_t>(kTypicalDimensions));
@@ -57,7 +59,8 @@ IndexFigures Measured(Oid index_oid) {
   auto* meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
   ReadMeta(index, meta);
   figures.dimensions = std::max<double>(meta->dimensions, 1);
-  if (meta->format().coded() && meta->trained()) figures.bits = meta->bits;
+  if (meta->code_kind != CodeKind::kFloat32 && meta->trained()) figures.bits = meta->bits;
+  figures.coded = meta->format().coded() && meta->trained();
   double local_pages = RelationGetNumberOfBlocks(index);
   const char* server = "";
   for (uint32_t i = 0; i < meta->segment_count; ++i) {
@@ -94,11 +97,10 @@ Cost SearchCost(const IndexFigures& figures) {
   const double share = ShareProbed(figures);
   // Some 30 dimensions of floats are scored in the time of one operator call, and codes by their bytes.
   const double vector_cost = cpu_operator_cost * (1 + figures.dimensions / 30);
-  const bool coded = figures.bits < 32;
-  const double row_cost = coded ? vector_cost * figures.bits / 32 : vector_cost;
+  const double row_cost = vector_cost * figures.bits / 32;
   const double row_pages = figures.dimensions * figures.bits / 8 / BLCKSZ;
   const double rows = figures.segment_rows * share;
-  const double reranked = coded ? std::min(rows, kRerankedRows) : 0;
+  const double reranked = figures.coded ? std::min(rows, kRerankedRows) : 0;
   return figures.lists * vector_cost + rows * (row_cost + row_pages * seq_page_cost / 4) +
          reranked * (vector_cost + random_page_cost) + figures.pending_pages * share * seq_page_cost +
          figures.request_latency_ms * kCostPerMs;

@@ -78,5 +78,6 @@ IVFREMOTE_OPCLASS(ivfremote_vector_cosine_support, Metric::kCosine, ValueType::k
 IVFREMOTE_OPCLASS(ivfremote_halfvec_l2_support, Metric::kL2, ValueType::kHalfvec)
 IVFREMOTE_OPCLASS(ivfremote_halfvec_ip_support, Metric::kInnerProduct, ValueType::kHalfvec)
 IVFREMOTE_OPCLASS(ivfremote_halfvec_cosine_support, Metric::kCosine, ValueType::kHalfvec)
+IVFREMOTE_OPCLASS(ivfremote_bit_hamming_support, Metric::kHamming, ValueType::kBit)
 
 }  // extern "C"

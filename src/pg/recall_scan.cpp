@@ -19,7 +19,7 @@ namespace {
 // What a search's rows are compared with the truth by: squared L2 in routing space, or the negative product.
 double TrueDistance(Metric metric, const float* query, const float* row, uint32_t dimensions, float* scratch) {
   if (metric == Metric::kInnerProduct) return -InnerProduct(query, row, dimensions);
-  if (metric == Metric::kL2) return SquaredL2(query, row, dimensions);
+  if (metric == Metric::kL2 || metric == Metric::kHamming) return SquaredL2(query, row, dimensions);
   double distance = 0;
   CallCore([&] {
     ToRoutingSpace(metric, query, dimensions, scratch);

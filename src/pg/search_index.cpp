@@ -336,7 +336,7 @@ void RecordSearch(const IndexSearch* search, Clock::time_point scan_start, doubl
   for (const RequestTrace& request : core.trace()) RecordRequest(record->index, request, scan_start);
 }
 
-// `routing_mean` may be null where rows are stored as floats.
+// `routing_mean` may be null where rows are stored as they are.
 void OpenSearch(IndexSearch* search, const CodeFormat& format, const float* query, const float* routing_mean) {
   const MetaPage& meta = *search->meta;
   uint64_t max_gap_bytes = FetchPlanOptions().max_gap_bytes;

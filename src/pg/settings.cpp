@@ -161,7 +161,7 @@ void DefineIndexOptions() {
   add_int_reloption(option_kind, "probes", "Number of lists a scan probes", -1, 1, kMaxLists, scan_only);
   add_real_reloption(option_kind, "recall_target", "Recall that a scan probes enough lists for", -1, 0, 1, scan_only);
   add_enum_reloption(option_kind, "quantization", "How rows are coded", quantization_values,
-                     static_cast<int>(Quantization::kRabitq), "Valid values are \"rabitq\" and \"none\".",
+                     static_cast<int>(Quantization::kAutomatic), "Valid values are \"rabitq\" and \"none\".",
                      AccessExclusiveLock);
   add_int_reloption(option_kind, "bits", "Bits of a coded dimension; unset is automatic", 0, 1, 8, AccessExclusiveLock);
   add_bool_reloption(option_kind, "spill", "Stores each row in a second list too", false, AccessExclusiveLock);
@@ -207,7 +207,7 @@ bytea* ParseIndexOptions(Datum reloptions, bool validate) {
 }
 
 const IndexOptions* GetIndexOptions(Relation index) {
-  static const IndexOptions defaults{0, 0, 0, -1, -1, static_cast<int>(Quantization::kRabitq), 0, false, -1};
+  static const IndexOptions defaults{0, 0, 0, -1, -1, static_cast<int>(Quantization::kAutomatic), 0, false, -1};
   if (index->rd_options == nullptr) return &defaults;
   return reinterpret_cast<const IndexOptions*>(index->rd_options);
 }

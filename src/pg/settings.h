@@ -30,7 +30,7 @@ struct Settings {
 
 extern Settings settings;
 
-enum class Quantization { kRabitq, kNone };
+enum class Quantization { kAutomatic, kRabitq, kNone };  // automatic: rabitq, but for bits
 
 // The parsed reloptions of an index.
 struct IndexOptions {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/bits.h"
 #include "core/distance.h"
 #include "core/half.h"
 
@@ -101,7 +102,19 @@ uint32_t DimensionsOf(const VarBit* value) {
   const size_t bytes = VARSIZE(value);
   if (bytes < VARBITTOTALLEN(0) || VARBITLEN(value) < 1) return 0;
   const auto dimensions = static_cast<uint32_t>(VARBITLEN(value));
-  return dimensions <= kMaxDimensions && bytes == VARBITTOTALLEN(dimensions) ? dimensions : 0;
+  return dimensions <= kMaxBits && bytes == VARBITTOTALLEN(dimensions) ? dimensions : 0;
+}
+
+// A bit string that is no vector may be a sound one of a length that no index has.
+void CheckBits(Datum datum) {
+  const VarBit* bits = DatumGetVarBitP(datum);
+  if (VARSIZE(bits) < VARBITTOTALLEN(0)) return;
+  const int32 length = VARBITLEN(bits);
+  if (length == 0)
+    ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("bit string must have at least 1 bit")));
+  if (length > static_cast<int32>(kMaxBits))
+    ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                    errmsg("bit string cannot have more than %u bits", kMaxBits), errdetail("It has %d bits.", length)));
 }
 
 // A value of another type than an array. False if it is not what it should be: then nobody may read beyond its header.
@@ -118,8 +131,7 @@ bool ReadValue(ValueType type, Datum datum, Vector* vector) {
   if (type == ValueType::kHalfvec) {
     FromHalves(reinterpret_cast<const uint16_t*>(value + 1), vector->dimensions, 1, values);
   } else {
-    const auto* bytes = VARBITS(bits);
-    for (uint32_t i = 0; i < vector->dimensions; ++i) values[i] = static_cast<float>(bytes[i / 8] >> (7 - i % 8) & 1);
+    UnpackBits(reinterpret_cast<const std::byte*>(VARBITS(bits)), vector->dimensions, values);
   }
   vector->values = values;
   return true;
@@ -203,7 +215,13 @@ uint32_t DeclaredDimensions(Relation index) {
   const FormData_pg_attribute* column = TupleDescAttr(RelationGetDescr(index), 0);
   int32 modifier = column->atttypmod;
   (void)getBaseTypeAndTypmod(column->atttypid, &modifier);
-  return modifier >= 1 && modifier <= static_cast<int32>(kMaxDimensions) ? static_cast<uint32_t>(modifier) : 0;
+  if (modifier < 1) return 0;
+  const uint32_t most = MaxDimensions(GetOpclassInfo(index)->metric);
+  if (static_cast<uint32_t>(modifier) > most)
+    ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                    errmsg("column cannot have more than %u dimensions for index \"%s\"", most, RelationGetRelationName(index)),
+                    errdetail("It has %d.", modifier)));
+  return static_cast<uint32_t>(modifier);
 }
 
 void CheckFinite(const float* values, uint32_t n) {
@@ -220,11 +238,13 @@ void CheckFinite(const float* values, uint32_t n) {
 
 Vector VectorFrom(ValueType type, Datum datum) {
   Vector vector;
-  if (type == ValueType::kArray)
+  if (type == ValueType::kArray) {
     vector = VectorFromArray(datum);
-  else if (!ReadValue(type, datum, &vector))
+  } else if (!ReadValue(type, datum, &vector)) {
+    if (type == ValueType::kBit) CheckBits(datum);
     ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("damaged value of type %s", NameOf(type)),
                     errdetail("Its size does not fit its dimensions, or it is of an unknown version of the type.")));
+  }
   CheckFinite(vector.values, vector.dimensions);
   return vector;
 }

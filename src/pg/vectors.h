@@ -21,7 +21,8 @@ struct OpclassInfo {
 
 const OpclassInfo* GetOpclassInfo(Relation index);
 
-// What the type of the indexed column or expression says, as vector(3) does; 0 if nothing.
+// What the type of the indexed column or expression says, as vector(3) and bit(3) do; 0 if nothing. An error if no index has
+// so many.
 uint32_t DeclaredDimensions(Relation index);
 
 struct Vector {
@@ -30,8 +31,8 @@ struct Vector {
 };
 
 // Of kArray: a real[], float8[], numeric[] or integer[] value: one dimension, 1 to 16000 elements, none NULL, all finite;
-// else an error. Elements are rounded to real. Of other types: an error if the value is damaged, or not finite. Bits are
-// 0.0 and 1.0. The values may point into the datum, or into memory of the current context.
+// else an error. Elements are rounded to real. Of other types: an error if the value is damaged, or not finite, or has no
+// bits or too many. Bits are 0.0 and 1.0. The values may point into the datum, or into memory of the current context.
 Vector VectorFrom(ValueType type, Datum datum);
 
 // The type of the query in a scan key: the index's own, or an array.
