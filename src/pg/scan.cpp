@@ -4,6 +4,7 @@
 
 #include "core/distance.h"
 #include "pg/access_method.h"
+#include "pg/compat.h"
 #include "pg/pending.h"
 #include "pg/rerank.h"
 #include "pg/search_index.h"
@@ -152,6 +153,8 @@ bool AmGetTuple(IndexScanDesc scan, ScanDirection) {
     if (found) tid = candidate.tid();
   }
   MemoryContextSwitchTo(old);
+  // After the rows have been looked at: those that VACUUM took out too early for this snapshot are missing.
+  IVFREMOTE_TEST_OLD_SNAPSHOT(scan->xs_snapshot, scan->indexRelation);
   if (!found) return false;
   SetItemPointer(&scan->xs_heaptid, tid);
   scan->xs_recheck = false;
