@@ -31,8 +31,8 @@ pg_sources := $(wildcard $(top)src/pg/*.cpp)
 MODULE_big = ivfremote
 OBJS = $(patsubst $(top)%.cpp,%.o,$(core_sources) $(pg_sources))
 SHLIB_EXPORTS = exports.txt
-EXTENSION = ivfremote
-DATA = ivfremote--1.0.sql
+EXTENSION = ivfremote ivfremote_pgvector
+DATA = ivfremote--1.0.sql ivfremote_pgvector--1.0.sql
 PGFILEDESC = "ivfremote - IVF vector index with its lists in object storage"
 
 REGRESS := $(patsubst $(top)sql/%.sql,%,$(wildcard $(top)sql/*.sql))

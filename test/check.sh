@@ -95,7 +95,7 @@ need_server() {
 
 run_exports() {
     need_extension || return
-    if test/lib/check_exports.pl build/test/ivfremote.so ivfremote--*.sql; then passed=1; else fail exports.txt; fi
+    if test/lib/check_exports.pl build/test/ivfremote.so ivfremote--*.sql ivfremote_pgvector--*.sql; then passed=1; else fail exports.txt; fi
 }
 
 # The contract of object stores is tested against a real S3 server too; without one those tests skip, and say so.

@@ -109,10 +109,10 @@ void Connection::CopyVectors(const std::string& table, const Vectors& rows, Vect
   while (PGresult* result = PQgetResult(connection_.get())) Check(result);
 }
 
-void Connection::PrepareSearch(const std::string& table, Metric metric, VectorType type) {
-  Query("SET plan_cache_mode = force_generic_plan");
-  const std::string sql = "SELECT id FROM " + table + " ORDER BY embedding " + OperatorOf(metric) + " $1 LIMIT " +
-                          std::to_string(kNeighbours);
+void Connection::PrepareSearch(const std::string& table, Metric metric, VectorType type, const std::string& filter) {
+  Query("SET plan_cache_mode = force_generic_plan; DEALLOCATE ALL");
+  const std::string sql = "SELECT id FROM " + table + (filter.empty() ? "" : " WHERE " + filter) + " ORDER BY embedding " +
+                          OperatorOf(metric) + " $1 LIMIT " + std::to_string(kNeighbours);
   search_type_ = type;
   const Oid oid = type == VectorType::kRealArray ? kRealArrayOid
                                                  : static_cast<Oid>(Number("SELECT 'vector'::regtype::oid"));

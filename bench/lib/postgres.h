@@ -36,8 +36,9 @@ class Connection {
   void CopyVectors(const std::string& table, const Vectors& rows, VectorType type = VectorType::kRealArray,
                    size_t first_id = 0);
 
-  // Prepares `SELECT id FROM <table> ORDER BY embedding <-> $1 LIMIT 10` once for all plans.
-  void PrepareSearch(const std::string& table, Metric metric = Metric::kL2, VectorType type = VectorType::kRealArray);
+  // Prepares `SELECT id FROM <table> [WHERE <filter>] ORDER BY embedding <-> $1 LIMIT 10` once for all plans.
+  void PrepareSearch(const std::string& table, Metric metric = Metric::kL2, VectorType type = VectorType::kRealArray,
+                     const std::string& filter = "");
   // Runs it: parameter and result are binary.
   std::vector<int32_t> Search(const float* query, size_t dimensions);
 

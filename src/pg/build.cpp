@@ -28,6 +28,7 @@ void InitMeta(Relation index, const char* server, MetaPage* meta) {
     return Status::Ok();
   });
   meta->metric = GetOpclassInfo(index)->metric;
+  meta->dimensions = DeclaredDimensions(index);
   FillRandom(&meta->index_uuid, sizeof meta->index_uuid);
   // An RFC 4122 version 4 uuid.
   meta->index_uuid[6] = static_cast<uint8_t>((meta->index_uuid[6] & 0x0f) | 0x40);
@@ -149,8 +150,8 @@ int SampleKilobytes() { return std::max(maintenance_work_mem / 4, 1024); }
 bool BuildVector(Build* build, Datum* values, bool* isnull, bool alive, Vector* vector) {
   if (isnull[0]) return false;
   // A deleted row that an old snapshot may still see must not stop the build, and says nothing about the others.
-  if (!alive && (build->dimensions == 0 || !IsUsableVector(values[0], build->dimensions))) return false;
-  *vector = VectorFromArray(values[0]);
+  if (!alive && (build->dimensions == 0 || !IsUsableVector(build->value_type, values[0], build->dimensions))) return false;
+  *vector = VectorFrom(build->value_type, values[0]);
   if (build->dimensions == 0) build->dimensions = vector->dimensions;
   if (build->dimensions != vector->dimensions) ThrowDimensionMismatch(build->dimensions, vector->dimensions);
   return build->metric != Metric::kCosine || SquaredNorm(vector->values, vector->dimensions) > 0;
@@ -169,6 +170,8 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
   build->index = index;
   build->info = info;
   build->metric = meta->metric;
+  build->dimensions = meta->dimensions;
+  build->value_type = GetOpclassInfo(index)->value_type;
   build->requested_lists = GetIndexOptions(index)->lists;
   build->spill = GetIndexOptions(index)->spill;
   build->server = server;
@@ -191,7 +194,7 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
     const uint64_t generation = meta->next_id++;
     meta->current = CreateGeneration(index, generation, 0, CodeKind::kFloat32);
     PublishMeta(index, meta);
-    build->dimensions = 0;
+    build->dimensions = meta->dimensions;
     BuildUntrained(build);
   }
   MemoryContextSwitchTo(old);

@@ -48,6 +48,7 @@ struct Build {
   MemoryContext context;      // everything of the build
   MemoryContext row_context;  // reset for every row
   Metric metric;
+  ValueType value_type;       // where the table is read
   int requested_lists;   // 0: automatic
   const char* server;    // "" if embedded
   StoreLimit* limit;     // of VACUUM; null: none, see server_upload.h

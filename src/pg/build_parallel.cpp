@@ -359,6 +359,7 @@ Build* OpenBuild(const SharedBuild* shared) {
   build->context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote build", ALLOCSET_DEFAULT_SIZES);
   build->row_context = AllocSetContextCreate(build->context, "ivfremote build row", ALLOCSET_DEFAULT_SIZES);
   build->metric = shared->metric;
+  build->value_type = GetOpclassInfo(build->index)->value_type;
   build->dimensions = shared->dimensions;
   build->format = shared->format;
   build->rotation_seed = shared->rotation_seed;

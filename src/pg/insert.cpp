@@ -10,7 +10,7 @@ bool AmInsert(Relation index, Datum* values, bool* isnull, ItemPointer heap_tid,
   if (isnull[0]) return false;
   MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote insert", ALLOCSET_DEFAULT_SIZES);
   MemoryContext old = MemoryContextSwitchTo(context);
-  InsertPendingRow(index, heap_tid, VectorFromArray(values[0]));
+  InsertPendingRow(index, heap_tid, VectorFrom(GetOpclassInfo(index)->value_type, values[0]));
   MemoryContextSwitchTo(old);
   MemoryContextDelete(context);
   return false;

@@ -12,8 +12,8 @@ struct Operands {
   Vector b;
 };
 
-Operands GetOperands(FunctionCallInfo fcinfo) {
-  const Operands operands{VectorFromArray(PG_GETARG_DATUM(0)), VectorFromArray(PG_GETARG_DATUM(1))};
+Operands GetOperands(FunctionCallInfo fcinfo, ValueType a = ValueType::kArray, ValueType b = ValueType::kArray) {
+  const Operands operands{VectorFrom(a, PG_GETARG_DATUM(0)), VectorFrom(b, PG_GETARG_DATUM(1))};
   if (operands.a.dimensions != operands.b.dimensions)
     ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("different vector dimensions %u and %u",
                                                             operands.a.dimensions, operands.b.dimensions)));
@@ -21,15 +21,12 @@ Operands GetOperands(FunctionCallInfo fcinfo) {
 }
 
 // Through the Scorer, as the scan does: operators and scan agree to the last bit.
-Datum Distance(FunctionCallInfo fcinfo, Metric metric) {
-  const Operands operands = GetOperands(fcinfo);
+Datum Distance(FunctionCallInfo fcinfo, Metric metric, ValueType a = ValueType::kArray,
+               ValueType b = ValueType::kArray) {
+  const Operands operands = GetOperands(fcinfo, a, b);
   const Scorer scorer(metric, operands.b.values, operands.b.dimensions);
   PG_RETURN_FLOAT8(scorer.Distance(operands.a.values));
 }
-
-constexpr OpclassInfo kL2{OpclassInfo::kAbi, Metric::kL2};
-constexpr OpclassInfo kInnerProduct{OpclassInfo::kAbi, Metric::kInnerProduct};
-constexpr OpclassInfo kCosine{OpclassInfo::kAbi, Metric::kCosine};
 
 }  // namespace
 }  // namespace ivfremote
@@ -38,16 +35,20 @@ using namespace ivfremote;
 
 extern "C" {
 
-PG_FUNCTION_INFO_V1(ivfremote_l2_distance);
-Datum ivfremote_l2_distance(PG_FUNCTION_ARGS) { return Distance(fcinfo, Metric::kL2); }
+#define IVFREMOTE_DISTANCE(name, ...) \
+  PG_FUNCTION_INFO_V1(name);          \
+  Datum name(PG_FUNCTION_ARGS) { return Distance(fcinfo, __VA_ARGS__); }
 
-PG_FUNCTION_INFO_V1(ivfremote_negative_inner_product);
-Datum ivfremote_negative_inner_product(PG_FUNCTION_ARGS) {
-  return Distance(fcinfo, Metric::kInnerProduct);
-}
-
-PG_FUNCTION_INFO_V1(ivfremote_cosine_distance);
-Datum ivfremote_cosine_distance(PG_FUNCTION_ARGS) { return Distance(fcinfo, Metric::kCosine); }
+IVFREMOTE_DISTANCE(ivfremote_l2_distance, Metric::kL2)
+IVFREMOTE_DISTANCE(ivfremote_negative_inner_product, Metric::kInnerProduct)
+IVFREMOTE_DISTANCE(ivfremote_cosine_distance, Metric::kCosine)
+IVFREMOTE_DISTANCE(ivfremote_vector_array_l2_distance, Metric::kL2, ValueType::kVector)
+IVFREMOTE_DISTANCE(ivfremote_vector_array_negative_inner_product, Metric::kInnerProduct, ValueType::kVector)
+IVFREMOTE_DISTANCE(ivfremote_vector_array_cosine_distance, Metric::kCosine, ValueType::kVector)
+IVFREMOTE_DISTANCE(ivfremote_array_vector_l2_distance, Metric::kL2, ValueType::kArray, ValueType::kVector)
+IVFREMOTE_DISTANCE(ivfremote_array_vector_negative_inner_product, Metric::kInnerProduct, ValueType::kArray,
+                   ValueType::kVector)
+IVFREMOTE_DISTANCE(ivfremote_array_vector_cosine_distance, Metric::kCosine, ValueType::kArray, ValueType::kVector)
 
 PG_FUNCTION_INFO_V1(ivfremote_inner_product);
 Datum ivfremote_inner_product(PG_FUNCTION_ARGS) {
@@ -57,26 +58,26 @@ Datum ivfremote_inner_product(PG_FUNCTION_ARGS) {
 
 PG_FUNCTION_INFO_V1(ivfremote_l2_norm);
 Datum ivfremote_l2_norm(PG_FUNCTION_ARGS) {
-  const Vector vector = VectorFromArray(PG_GETARG_DATUM(0));
+  const Vector vector = VectorFrom(ValueType::kArray, PG_GETARG_DATUM(0));
   PG_RETURN_FLOAT8(std::sqrt(SquaredNorm(vector.values, vector.dimensions)));
 }
 
-PG_FUNCTION_INFO_V1(ivfremote_real_l2_support);
-Datum ivfremote_real_l2_support(PG_FUNCTION_ARGS) {
-  (void)fcinfo;
-  PG_RETURN_POINTER(&kL2);
-}
+#define IVFREMOTE_OPCLASS(name, metric, value_type)                               \
+  PG_FUNCTION_INFO_V1(name);                                                      \
+  Datum name(PG_FUNCTION_ARGS) {                                                  \
+    static constexpr OpclassInfo kInfo{OpclassInfo::kAbi, metric, value_type};    \
+    (void)fcinfo;                                                                 \
+    PG_RETURN_POINTER(&kInfo);                                                    \
+  }
 
-PG_FUNCTION_INFO_V1(ivfremote_real_ip_support);
-Datum ivfremote_real_ip_support(PG_FUNCTION_ARGS) {
-  (void)fcinfo;
-  PG_RETURN_POINTER(&kInnerProduct);
-}
-
-PG_FUNCTION_INFO_V1(ivfremote_real_cosine_support);
-Datum ivfremote_real_cosine_support(PG_FUNCTION_ARGS) {
-  (void)fcinfo;
-  PG_RETURN_POINTER(&kCosine);
-}
+IVFREMOTE_OPCLASS(ivfremote_real_l2_support, Metric::kL2, ValueType::kArray)
+IVFREMOTE_OPCLASS(ivfremote_real_ip_support, Metric::kInnerProduct, ValueType::kArray)
+IVFREMOTE_OPCLASS(ivfremote_real_cosine_support, Metric::kCosine, ValueType::kArray)
+IVFREMOTE_OPCLASS(ivfremote_vector_l2_support, Metric::kL2, ValueType::kVector)
+IVFREMOTE_OPCLASS(ivfremote_vector_ip_support, Metric::kInnerProduct, ValueType::kVector)
+IVFREMOTE_OPCLASS(ivfremote_vector_cosine_support, Metric::kCosine, ValueType::kVector)
+IVFREMOTE_OPCLASS(ivfremote_halfvec_l2_support, Metric::kL2, ValueType::kHalfvec)
+IVFREMOTE_OPCLASS(ivfremote_halfvec_ip_support, Metric::kInnerProduct, ValueType::kHalfvec)
+IVFREMOTE_OPCLASS(ivfremote_halfvec_cosine_support, Metric::kCosine, ValueType::kHalfvec)
 
 }  // extern "C"

@@ -180,6 +180,7 @@ RecallRun* StartRun(const IndexAndTable& opened, const Arguments& arguments) {
   run->heap = opened.heap;
   run->index = opened.index;
   run->snapshot = GetActiveSnapshot();
+  run->value_type = GetOpclassInfo(run->index)->value_type;
   run->k = static_cast<uint32_t>(arguments.k);
   run->meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
   ReadMeta(run->index, run->meta);

@@ -6,6 +6,7 @@
 
 #include "core/calibration.h"
 #include "pg/page.h"
+#include "pg/vectors.h"
 #include "pg/wall.h"
 
 namespace ivfremote {
@@ -22,6 +23,7 @@ struct RecallRun {
   Relation heap;
   Relation index;
   Snapshot snapshot;
+  ValueType value_type;
   MetaPage* meta;
   uint32_t k;
   MemoryContext context;
@@ -47,7 +49,7 @@ void StartReadingRows(RecallRun* run);
 void EndReadingRows(RecallRun* run);
 
 // The indexed vector of the row in the slot, in `row_context` or the slot; false if the row is not in the index.
-bool IndexedVector(RecallRun* run, struct Vector* vector);
+bool IndexedVector(RecallRun* run, Vector* vector);
 
 // Draws up to `count` rows of random blocks as queries; may find none.
 void SampleQueries(RecallRun* run, uint32_t count);

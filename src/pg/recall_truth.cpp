@@ -236,7 +236,7 @@ bool IndexedVector(RecallRun* run, Vector* vector) {
   FormIndexDatum(run->info, run->slot, run->executor, values, nulls);
   bool indexed = false;
   if (!nulls[0]) {
-    *vector = VectorFromArray(values[0]);
+    *vector = VectorFrom(run->value_type, values[0]);
     if (vector->dimensions != run->meta->dimensions)
       ThrowDimensionMismatch(run->meta->dimensions, vector->dimensions);
     indexed = run->meta->metric != Metric::kCosine || SquaredNorm(vector->values, vector->dimensions) > 0;

@@ -76,7 +76,8 @@ void StartSearch(IndexScanDesc scan, Scan* state) {
 
   const bool null_query = (scan->orderByData->sk_flags & SK_ISNULL) != 0;
   Vector query{nullptr, meta.dimensions};
-  if (!null_query) query = VectorFromArray(scan->orderByData->sk_argument);
+  const ScanKeyData& key = *scan->orderByData;
+  if (!null_query) query = VectorFrom(QueryTypeOf(index, key), key.sk_argument);
   if (meta.dimensions != 0 && query.dimensions != meta.dimensions)
     ThrowDimensionMismatch(meta.dimensions, query.dimensions);
   ScanRecord record;

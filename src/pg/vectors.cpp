@@ -3,6 +3,11 @@
 #include <cmath>
 
 #include "core/distance.h"
+#include "core/half.h"
+
+extern "C" {
+#include "utils/varbit.h"
+}
 
 namespace ivfremote {
 namespace {
@@ -60,6 +65,79 @@ const float* RoundToReal(ArrayType* array, uint32_t n) {
   return values;
 }
 
+Vector VectorFromArray(Datum datum) {
+  ArrayType* array = DatumGetArrayTypeP(datum);
+  const uint32_t n = CheckArray(array);
+  const float* values = ARR_ELEMTYPE(array) == FLOAT4OID ? reinterpret_cast<const float*>(ARR_DATA_PTR(array))
+                                                         : RoundToReal(array, n);
+  return {values, n};
+}
+
+bool IsUsableArray(Datum datum, Vector* vector) {
+  ArrayType* array = DatumGetArrayTypeP(datum);
+  if (ARR_NDIM(array) != 1 || (ARR_HASNULL(array) && array_contains_nulls(array))) return false;
+  *vector = {reinterpret_cast<const float*>(ARR_DATA_PTR(array)), static_cast<uint32_t>(ARR_DIMS(array)[0])};
+  return true;
+}
+
+// What a detoasted vector or halfvec begins with; its elements follow, float32 or halves.
+struct PgvectorHeader {
+  int32 vl_len_;
+  int16 dimensions;
+  int16 unused;  // 0, in all versions there are
+};
+static_assert(sizeof(PgvectorHeader) == 8);
+
+// The dimensions, or 0 if the value is not what it should be.
+uint32_t DimensionsOf(const PgvectorHeader* value, size_t element_bytes) {
+  const size_t bytes = VARSIZE(value);
+  if (bytes < sizeof *value || value->unused != 0 || value->dimensions < 1) return 0;
+  const auto dimensions = static_cast<uint32_t>(value->dimensions);
+  return dimensions <= kMaxDimensions && bytes == sizeof *value + dimensions * element_bytes ? dimensions : 0;
+}
+
+uint32_t DimensionsOf(const VarBit* value) {
+  const size_t bytes = VARSIZE(value);
+  if (bytes < VARBITTOTALLEN(0) || VARBITLEN(value) < 1) return 0;
+  const auto dimensions = static_cast<uint32_t>(VARBITLEN(value));
+  return dimensions <= kMaxDimensions && bytes == VARBITTOTALLEN(dimensions) ? dimensions : 0;
+}
+
+// A value of another type than an array. False if it is not what it should be: then nobody may read beyond its header.
+bool ReadValue(ValueType type, Datum datum, Vector* vector) {
+  const auto* value = reinterpret_cast<const PgvectorHeader*>(PG_DETOAST_DATUM(datum));
+  if (type == ValueType::kVector) {
+    *vector = {reinterpret_cast<const float*>(value + 1), DimensionsOf(value, sizeof(float))};
+    return vector->dimensions > 0;
+  }
+  const auto* bits = reinterpret_cast<const VarBit*>(value);
+  vector->dimensions = type == ValueType::kHalfvec ? DimensionsOf(value, sizeof(uint16_t)) : DimensionsOf(bits);
+  if (vector->dimensions == 0) return false;
+  auto* values = static_cast<float*>(palloc(vector->dimensions * sizeof(float)));
+  if (type == ValueType::kHalfvec) {
+    FromHalves(reinterpret_cast<const uint16_t*>(value + 1), vector->dimensions, 1, values);
+  } else {
+    const auto* bytes = VARBITS(bits);
+    for (uint32_t i = 0; i < vector->dimensions; ++i) values[i] = static_cast<float>(bytes[i / 8] >> (7 - i % 8) & 1);
+  }
+  vector->values = values;
+  return true;
+}
+
+const char* NameOf(ValueType type) {
+  switch (type) {
+    case ValueType::kArray:
+      return "real[]";
+    case ValueType::kVector:
+      return "vector";
+    case ValueType::kHalfvec:
+      return "halfvec";
+    case ValueType::kBit:
+      return "bit";
+  }
+  return "unknown";
+}
+
 }  // namespace
 
 const OpclassInfo* GetOpclassInfo(Relation index) {
@@ -70,6 +148,14 @@ const OpclassInfo* GetOpclassInfo(Relation index) {
                     errmsg("operator class of index \"%s\" is made for another version of ivfremote",
                            RelationGetRelationName(index))));
   return info;
+}
+
+uint32_t DeclaredDimensions(Relation index) {
+  if (GetOpclassInfo(index)->value_type == ValueType::kArray) return 0;
+  const FormData_pg_attribute* column = TupleDescAttr(RelationGetDescr(index), 0);
+  int32 modifier = column->atttypmod;
+  (void)getBaseTypeAndTypmod(column->atttypid, &modifier);
+  return modifier >= 1 && modifier <= static_cast<int32>(kMaxDimensions) ? static_cast<uint32_t>(modifier) : 0;
 }
 
 void CheckFinite(const float* values, uint32_t n) {
@@ -84,20 +170,26 @@ void CheckFinite(const float* values, uint32_t n) {
   }
 }
 
-Vector VectorFromArray(Datum datum) {
-  ArrayType* array = DatumGetArrayTypeP(datum);
-  const uint32_t n = CheckArray(array);
-  const float* values = ARR_ELEMTYPE(array) == FLOAT4OID ? reinterpret_cast<const float*>(ARR_DATA_PTR(array))
-                                                         : RoundToReal(array, n);
-  CheckFinite(values, n);
-  return {values, n};
+Vector VectorFrom(ValueType type, Datum datum) {
+  Vector vector;
+  if (type == ValueType::kArray)
+    vector = VectorFromArray(datum);
+  else if (!ReadValue(type, datum, &vector))
+    ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("damaged value of type %s", NameOf(type)),
+                    errdetail("Its size does not fit its dimensions, or it is of an unknown version of the type.")));
+  CheckFinite(vector.values, vector.dimensions);
+  return vector;
 }
 
-bool IsUsableVector(Datum datum, uint32_t dimensions) {
-  ArrayType* array = DatumGetArrayTypeP(datum);
-  if (ARR_NDIM(array) != 1 || (ARR_HASNULL(array) && array_contains_nulls(array))) return false;
-  return static_cast<uint32_t>(ARR_DIMS(array)[0]) == dimensions &&
-         AllFinite(reinterpret_cast<const float*>(ARR_DATA_PTR(array)), dimensions);
+ValueType QueryTypeOf(Relation index, const ScanKeyData& key) {
+  const bool own = key.sk_subtype == InvalidOid || key.sk_subtype == index->rd_opcintype[0];
+  return own ? GetOpclassInfo(index)->value_type : ValueType::kArray;
+}
+
+bool IsUsableVector(ValueType type, Datum datum, uint32_t dimensions) {
+  Vector vector;
+  const bool usable = type == ValueType::kArray ? IsUsableArray(datum, &vector) : ReadValue(type, datum, &vector);
+  return usable && vector.dimensions == dimensions && AllFinite(vector.values, dimensions);
 }
 
 void ThrowDimensionMismatch(uint32_t expected, uint32_t actual) {

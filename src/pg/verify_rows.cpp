@@ -135,13 +135,14 @@ void PutTableRow(Relation, ItemPointer pointer, Datum* values, bool* isnull, boo
   if (isnull[0]) return;
   const Tid tid = TidOf(pointer);
   const MetaPage& meta = *verify->meta;
+  const ValueType type = GetOpclassInfo(verify->index)->value_type;
   MemoryContext old = MemoryContextSwitchTo(verify->row_context);
   bool indexed = true;
-  if (meta.dimensions != 0 && !IsUsableVector(values[0], meta.dimensions)) {
+  if (meta.dimensions != 0 && !IsUsableVector(type, values[0], meta.dimensions)) {
     indexed = false;
     Report(verify, {"table", kNoBlock, nullptr, tid}, "row has a value that the index cannot have");
   } else if (meta.metric == Metric::kCosine) {
-    const Vector vector = VectorFromArray(values[0]);
+    const Vector vector = VectorFrom(type, values[0]);
     indexed = SquaredNorm(vector.values, vector.dimensions) > 0;
   }
   MemoryContextSwitchTo(old);
