@@ -191,7 +191,7 @@ sub start_session
 	my %session = (in => '', out => '', err => '', number => 0);
 	local $ENV{PGAPPNAME} = $options{name} || 'session';
 	my @user = $options{user} ? ('-U', $options{user}) : ();
-	$session{run} = IPC::Run::start([ $node->installed_command('psql'), '-XAtq', @user, '-d', $node->connstr('postgres'), '-f', '-' ],
+	$session{run} = IPC::Run::start([ $node->installed_command('psql'), '-XAtq', @user, '-d', $node->connstr($options{database} || 'postgres'), '-f', '-' ],
 		'<', \$session{in}, '>', \$session{out}, '2>', \$session{err}, IPC::Run::timeout(300));
 	return \%session;
 }
