@@ -3,6 +3,7 @@
 # is `N passed, N failed, N skipped`. From the environment (or make's command line):
 #   TESTS="unit regress"   only these kinds: exports unit sanitize fuzz regress isolation tap
 #   TAP_FILES="test/t/003_cancel.pl"   only these, of the kind tap
+#   TAP_JOBS=2             how many files of the kind tap run at a time
 #   FUZZ_SECONDS=30        for each fuzz target; two run at a time
 #   LONG=1                 longer limits, and what tests do for it themselves
 #   KEEP=1                 keep the work directory (logs, cluster, results)
@@ -17,6 +18,7 @@ unset MAKEFLAGS MAKELEVEL
 . test/lib/private_server.sh
 
 FUZZ_SECONDS=${FUZZ_SECONDS:-30}
+TAP_JOBS=${TAP_JOBS:-2}
 export LONG=${LONG:-}
 limit_s=${LONG:+7200}
 limit_s=${limit_s:-600}
@@ -37,6 +39,7 @@ finish() {
         echo "FAILED: stopped before the end"
         all_failed=$((all_failed + 1))
     fi
+    for group in $(jobs -p); do kill -TERM -- "-$group" 2>/dev/null; done
     true # no server log here: the kinds show theirs
     private_server_cleanup
     mkdir -p build
@@ -46,6 +49,13 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+
+# In a process group of its own, for finish() to end it with all that it started.
+in_background() {
+    set -m
+    "$@" &
+    set +m
+}
 
 fail() {
     failed=$((failed + 1))
@@ -120,11 +130,18 @@ run_sanitize() {
     cmake_build sanitize -DIVFREMOTE_SANITIZE=ON && run_gtest build/sanitize/ivfremote_unit_tests
 }
 
+# Half of the tests: those that wait for time to pass let the others work.
+gtest_shard() {
+    cd "$work/repository" && as_server_user env TEST_TMPDIR="$TMPDIR" GTEST_TOTAL_SHARDS=2 GTEST_SHARD_INDEX="$1" \
+        timeout --foreground "$limit_s" ./"$kind" >"$work/$kind.$1.log" 2>&1 </dev/null
+}
+
 run_gtest() {
-    local log=$work/$kind.log status=0 begun
+    local log=$work/$kind.log status=0 begun shard
     cp "$1" "$work/repository/$kind" || return
-    (cd "$work/repository" && as_server_user env TEST_TMPDIR="$TMPDIR" timeout --foreground "$limit_s" ./"$kind") \
-        >"$log" 2>&1 </dev/null || status=$?
+    for shard in 0 1; do in_background gtest_shard $shard; done
+    for shard in 0 1; do wait -n || status=$?; done
+    cat "$work/$kind".[01].log >"$log"
     passed=$(grep -c '\[       OK \] ' "$log")
     skipped=$(grep -cE '\[  SKIPPED \] .* ms\)$' "$log")
     failed=$(grep -cE '\[  FAILED  \] .* ms\)$' "$log")
@@ -148,7 +165,7 @@ run_fuzz() {
         [ -e "$source" ] || return
         name=$(basename "$source" .cpp)
         names+=("$name")
-        fuzz "$name" &
+        in_background fuzz "$name"
         running+=($!)
         # All take the same time.
         [ ${#running[@]} -lt 2 ] || { wait "${running[0]}"; running=("${running[@]:1}"); }
@@ -210,29 +227,52 @@ run_pg_regress() {
     [ "$failed" != 0 ] || fail "$kind ended with status $status"
 }
 
+# Those that take longest first, so that none of them is left to run alone.
+tap_files() {
+    local long='/(001|005|006|014|022|028|032|033|034)_'
+    printf '%s\n' ${TAP_FILES:-test/t/*.pl} | grep -E "$long"
+    printf '%s\n' ${TAP_FILES:-test/t/*.pl} | grep -vE "$long"
+}
+
 run_tap() {
     need_extension || return
-    local test name log status ok not_ok skips
+    local test running=0
     as_server_user mkdir "$work/tap"
-    for test in ${TAP_FILES:-test/t/*.pl}; do
-        [ -e "$test" ] || return
-        name=$(basename "$test" .pl) log=$work/tap/$(basename "$test").out status=0
-        (cd "$work/repository" && as_server_user env TESTDIR="$work/tap" PGPORT=65432 \
-            PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
-            timeout --foreground "$limit_s" prove -v -I "$pgxs/src/test/perl" -I . "$test") >"$log" 2>&1 </dev/null || status=$?
-        skips=$(grep -ciE '^(ok [0-9].*|1\.\.0 *)# *skip' "$log")
-        ok=$(($(grep -cE '^ok [0-9]' "$log") - $(grep -ciE '^ok [0-9].*# *skip' "$log")))
-        not_ok=$(grep -E '^not ok [0-9]' "$log" | grep -civ '# *todo')
-        grep -iE '^(ok [0-9].*|1\.\.0 *)# *skip' "$log" | sed "s/^/SKIP: $name: /"
-        passed=$((passed + ok)) failed=$((failed + not_ok)) skipped=$((skipped + skips))
-        if [ $status != 0 ]; then
-            cat "$log"
-            echo "-- the end of its log:"
-            tail -n 40 "$work/tap/tmp_check/log/regress_log_$name" 2>/dev/null
-            show_crashes "$work/tap/tmp_check/log/${name}"_*.log
-            if [ "$not_ok" = 0 ]; then fail "$test ended with status $status"; else echo "FAILED: $test"; fi
-        fi
+    for test in $(tap_files); do
+        [ $running -lt "$TAP_JOBS" ] || { wait -n; running=$((running - 1)); }
+        in_background tap "$test"
+        running=$((running + 1))
     done
+    wait
+    for test in $(tap_files | sort); do count_tap "$test"; done
+    echo "The slowest: $(cd "$work/tap" && grep -H . -- *.seconds | tr : ' ' | sort -k2nr | head -n 8 | sed 's/\.seconds//; s/$/ s/' | paste -sd,)"
+}
+
+# Runs a test file; leaves its output, status and seconds in files.
+tap() {
+    local name=$work/tap/$(basename "$1" .pl) status=0 start=$SECONDS
+    (cd "$work/repository" && as_server_user env TESTDIR="$work/tap" PGPORT=65432 \
+        PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
+        timeout --foreground "$limit_s" prove -v -I "$pgxs/src/test/perl" -I . "$1") >"$name.out" 2>&1 </dev/null || status=$?
+    echo $status >"$name.status"
+    echo $((SECONDS - start)) >"$name.seconds"
+}
+
+count_tap() {
+    local name log status ok not_ok skips
+    name=$(basename "$1" .pl)
+    log=$work/tap/$name.out status=$(cat "$work/tap/$name.status")
+    skips=$(grep -ciE '^(ok [0-9].*|1\.\.0 *)# *skip' "$log")
+    ok=$(($(grep -cE '^ok [0-9]' "$log") - $(grep -ciE '^ok [0-9].*# *skip' "$log")))
+    not_ok=$(grep -E '^not ok [0-9]' "$log" | grep -civ '# *todo')
+    grep -iE '^(ok [0-9].*|1\.\.0 *)# *skip' "$log" | sed "s/^/SKIP: $name: /"
+    passed=$((passed + ok)) failed=$((failed + not_ok)) skipped=$((skipped + skips))
+    [ "$status" != 0 ] || return
+    cat "$log"
+    echo "-- the end of its log:"
+    tail -n 40 "$work/tap/tmp_check/log/regress_log_$name" 2>/dev/null
+    show_crashes "$work/tap/tmp_check/log/${name}"_*.log
+    if [ "$not_ok" = 0 ]; then fail "$1 ended with status $status"; else echo "FAILED: $1"; fi
 }
 
 test/lib/packages.sh && private_server_directory && copy_tests || exit 1

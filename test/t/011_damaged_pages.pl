@@ -70,7 +70,7 @@ for my $i (1 .. $copies)
 		"INSERT INTO t$i SELECT id + 1000, v FROM source WHERE id <= 30",
 		"DELETE FROM t$i WHERE id % 3 = 0",
 		"SELECT count(*) FROM (SELECT id FROM t$i ORDER BY v <-> point(7, $dims) LIMIT 1000) x");
-	my ($code, $out, $err) = $node->psql('postgres', "SET enable_seqscan = off; SET ivfremote.probes = 12; SET statement_timeout = '5s'; SET client_min_messages = error;\n"
+	my ($code, $out, $err) = $node->psql('postgres', "SET enable_seqscan = off; SET ivfremote.probes = 12; SET statement_timeout = '30s'; SET client_min_messages = error;\n"
 		. join('', map { "SELECT 'said: ' || left(attempt(\$s\$$_\$s\$), 200);\n" } @statements) . "VACUUM t$i;\n", on_error_stop => 0);
 	$said{$_}++ for $out =~ /said: (\w{4,5})/g, $err =~ /ERROR:  (\w+ \w+)/g;
 	# Core's own words for a block beyond the end are a missing file

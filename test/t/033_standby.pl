@@ -47,14 +47,19 @@ sub work
 
 # -- Equal results at equal places in the log
 
-# Beside it a reader on the standby compares index and table in one snapshot, all the time
-my $reading = join("\n", map { my $table = $_; map { qq{BEGIN ISOLATION LEVEL REPEATABLE READ;
-	SELECT compare('$table->[0]', '$table->[1]', point($_, $dims), 1000);
-	SELECT compare('$table->[0]', '$table->[1]', point($_ + 50, $dims), 30);
-	COMMIT;} } 1 .. 40 } @tables);
-my $reader = start_psql($standby, $reading);
+# Beside each round a reader on the standby compares index and table in one snapshot. A conflict between two statements ends it.
+sub reading
+{
+	my ($round) = @_;
+	return join("\n", map { my $i = $_; map { qq{BEGIN ISOLATION LEVEL REPEATABLE READ;
+	SELECT compare('$_->[0]', '$_->[1]', point($i, $dims), 1000);
+	SELECT compare('$_->[0]', '$_->[1]', point($i + 50, $dims), 30);
+	COMMIT;} } @tables } 5 * $round - 4 .. 5 * $round);
+}
+my ($out, $err) = ('', '');
 for my $round (1 .. 8)
 {
+	my $reader = start_psql($standby, reading($round));
 	work($round);
 	$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 	for my $table (@tables)
@@ -64,8 +69,10 @@ for my $round (1 .. 8)
 		is($standby->safe_psql('postgres', $search), $primary->safe_psql('postgres', $search), "$source: standby and primary agree after round $round");
 		kept_ok($standby, $source, $op, $dims, "$source: standby, round $round") if $round % 4 == 0;
 	}
+	my ($rows, $errors) = finish_psql($reader);
+	$out .= $rows;
+	$err .= $errors;
 }
-my ($out, $err) = finish_psql($reader);
 my @wrong = grep { $_ !~ /^(same)?$/ } split /\n/, $out;
 push @wrong, grep { /ERROR|FATAL/ && !/conflict with recovery|current transaction is aborted/ } split /\n/, $err;
 is(join('; ', @wrong), '', 'a reader on the standby gets right rows, or the conflict');
@@ -119,8 +126,9 @@ $primary->safe_psql('postgres', "CALL ivfremote_compact('$_->[0]_idx')") for @ta
 $primary->safe_psql('postgres', "VACUUM $_->[0]") for @tables;
 restore_point('before_drop');
 $primary->safe_psql('postgres', "INSERT INTO $_->[0] SELECT * FROM points; DROP INDEX $_->[0]_idx") for @tables;
-$primary->safe_psql('postgres', 'SELECT pg_switch_wal()');
-$primary->poll_query_until('postgres', "SELECT last_archived_wal >= '" . $primary->safe_psql('postgres', "SELECT pg_walfile_name(pg_current_wal_lsn() - 1)") . "' FROM pg_stat_archiver");
+# Not by a later place in the log: whatever comes meanwhile, its file is archived when it is full
+my $last_file = $primary->safe_psql('postgres', 'SELECT pg_walfile_name(pg_switch_wal())');
+$primary->poll_query_until('postgres', "SELECT last_archived_wal >= '$last_file' FROM pg_stat_archiver") or die "$last_file is not archived";
 
 for my $point ('before_flush', 'before_compaction', 'before_drop')
 {

@@ -172,10 +172,14 @@ like($err, qr/ERROR:  object of index "remote_idx" is missing in server "store".
 like(sql(q{SELECT string_agg(DISTINCT problem, ';') FROM ivfremote_verify('remote_idx')}), qr/object is missing/, 'and so does ivfremote_verify');
 sql("INSERT INTO remote SELECT i, point(i, $dims) FROM generate_series(501, 520) i; UPDATE remote SET v = point(id + 1, $dims) WHERE id % 9 = 8; DELETE FROM remote WHERE id % 9 = 0");
 sql('VACUUM remote');
-my $writers = start_psql($node, join("\n", map { "INSERT INTO remote SELECT $_ * 10 + i, point(i + $_, $dims) FROM generate_series(1000, 1009) i; DELETE FROM remote WHERE id % 31 = $_; SELECT pg_sleep(0.01);" } 1 .. 60));
-$node->poll_query_until('postgres', 'SELECT count(*) > 0 FROM remote WHERE id BETWEEN 1010 AND 1019') or die 'no inserts';
+sql('CREATE TABLE enough ()');
+my $writers = start_psql($node, qq{DO \$\$ BEGIN FOR n IN 1 .. 100000 LOOP
+	INSERT INTO remote SELECT n * 10 + i, point(i + n, $dims) FROM generate_series(1000, 1009) i; DELETE FROM remote WHERE id % 31 = n % 31; COMMIT;
+	EXIT WHEN EXISTS (SELECT FROM enough); PERFORM pg_sleep(0.01); END LOOP; END \$\$});
+$node->poll_query_until('postgres', 'SELECT count(*) > 0 FROM remote WHERE id >= 1010') or die 'no inserts';
 sql('REINDEX INDEX CONCURRENTLY remote_idx');
 is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'beside'}), 1, 'rebuilt while rows come and go');
+sql('INSERT INTO enough DEFAULT VALUES');
 (undef, $err) = finish_psql($writers);
 is($err, '', 'which meet no error');
 healthy('remote', 'rebuilt');
