@@ -148,6 +148,9 @@ COMMENT ON FUNCTION ivfremote_halfvec_ip_support(internal) IS 'tells the access 
 CREATE FUNCTION ivfremote_halfvec_cosine_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE;
 COMMENT ON FUNCTION ivfremote_halfvec_cosine_support(internal) IS 'tells the access method what halfvec_cosine_ops is';
+CREATE FUNCTION ivfremote_bit_hamming_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE;
+COMMENT ON FUNCTION ivfremote_bit_hamming_support(internal) IS 'tells the access method what bit_hamming_ops is';
 
 CREATE OPERATOR CLASS vector_l2_ops DEFAULT FOR TYPE vector USING ivfremote AS
     OPERATOR 1 <-> (vector, vector) FOR ORDER BY float_ops,
@@ -185,6 +188,10 @@ CREATE OPERATOR CLASS halfvec_cosine_ops FOR TYPE halfvec USING ivfremote AS
     OPERATOR 1 <=> (halfvec, halfvec) FOR ORDER BY float_ops,
     FUNCTION 1 ivfremote_halfvec_cosine_support(internal);
 COMMENT ON OPERATOR CLASS halfvec_cosine_ops USING ivfremote IS 'cosine distance (<=>); zero vectors are not indexed';
+CREATE OPERATOR CLASS bit_hamming_ops FOR TYPE bit USING ivfremote AS
+    OPERATOR 1 <~> (bit, bit) FOR ORDER BY float_ops,
+    FUNCTION 1 ivfremote_bit_hamming_support(internal);
+COMMENT ON OPERATOR CLASS bit_hamming_ops USING ivfremote IS 'Hamming distance (<~>); rows are stored as they are';
 
 -- Names above were looked up in the schema of this extension, then in those of ivfremote and vector. Who may create objects in
 -- one of them can have put a type or an operator of his own in the way: what we refer to must be of these extensions.
@@ -206,10 +213,8 @@ BEGIN
     ), used AS (
         SELECT d.refclassid, d.refobjid FROM part JOIN pg_catalog.pg_depend d ON d.classid = part.classid AND d.objid = part.objid
         WHERE d.refclassid NOT IN ('pg_catalog.pg_extension'::pg_catalog.regclass, 'pg_catalog.pg_namespace'::pg_catalog.regclass)
-        UNION SELECT own.classid, o.oprcom FROM own JOIN pg_catalog.pg_operator o ON o.oid = own.objid
-        WHERE own.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass
     )
-    SELECT pg_catalog.pg_describe_object(refclassid, refobjid, 0) INTO stranger FROM used
+    SELECT i.type || ' ' || i.identity INTO stranger FROM used, pg_catalog.pg_identify_object(refclassid, refobjid, 0) i
     WHERE NOT EXISTS (SELECT FROM trusted t WHERE t.classid = refclassid AND t.objid = refobjid)
     ORDER BY 1 LIMIT 1;
     IF stranger IS NOT NULL THEN

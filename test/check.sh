@@ -69,7 +69,7 @@ show_crashes() {
 # Where tests run: what they read of the clone, readable by the server's user wherever the clone is.
 copy_tests() {
     mkdir "$work/repository" && cp -R test "$work/repository" &&
-        for directory in sql expected; do [ ! -d $directory ] || cp -R $directory "$work/repository"; done &&
+        for directory in sql expected docs README.md; do [ ! -e $directory ] || cp -R $directory "$work/repository"; done &&
         chown -R "$server_user" "$work/repository"
 }
 
@@ -278,6 +278,11 @@ count_tap() {
 test/lib/packages.sh && private_server_directory && copy_tests || exit 1
 # Without these, tests of real stores are skipped.
 [[ " $TESTS " != *" tap "* ]] || test/lib/packages.sh test/stores/packages.txt || echo "test/stores/packages.txt: not installed"
+if [[ " $TESTS " == *" tap "* && ${TAP_FILES:-clients} == *clients* ]]; then
+    test/lib/packages.sh python3-psycopg2 || echo "python3-psycopg2: not installed"
+    # Debian's conflicts with one that came with a node from elsewhere.
+    command -v npm >/dev/null || test/lib/packages.sh nodejs npm || echo "nodejs, npm: not installed"
+fi
 
 for kind in $TESTS; do
     passed=0 failed=0 skipped=0 start=$SECONDS

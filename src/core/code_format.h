@@ -1,6 +1,7 @@
-// How an index stores its rows: as they are, or as RaBitQ codes.
+// How an index stores its rows: as they are, floats or bits, or as RaBitQ codes.
 #pragma once
 
+#include "core/bits.h"
 #include "core/code.h"
 
 namespace ivfremote {
@@ -12,11 +13,14 @@ struct CodeFormat {
 
   friend bool operator==(const CodeFormat&, const CodeFormat&) = default;
 
+  // Else rows are exact.
   bool coded() const { return kind == CodeKind::kRabitq; }
-  // Of a code; meaningless for floats.
+  // Of a code; meaningless for floats and bits.
   uint32_t padded() const { return PaddedDimensions(dimensions, bits); }
-  // A row by itself, as pending rows and the build's sort hold it: its CodeFactors and code, or its floats.
+  // A row by itself, as pending rows and the build's sort hold it: its CodeFactors and code, its floats or
+  // its bits.
   size_t RowBytes() const {
+    if (kind == CodeKind::kBits) return PackedBytes(dimensions);
     return coded() ? sizeof(CodeFactors) + CodeBytes(padded(), bits) : dimensions * sizeof(float);
   }
 };
@@ -30,9 +34,18 @@ inline CodeFormat AutomaticFormat(uint32_t dimensions) {
 
 // Whether the code kind and width read from outside are ones this library knows.
 constexpr bool IsKnownCode(uint8_t kind, uint8_t bits) {
-  return kind == static_cast<uint8_t>(CodeKind::kFloat32) ? bits == 32
-                                                          : kind == static_cast<uint8_t>(CodeKind::kRabitq) &&
-                                                                IsCodeWidth(bits);
+  switch (static_cast<CodeKind>(kind)) {
+    case CodeKind::kFloat32:
+      return bits == 32;
+    case CodeKind::kRabitq:
+      return IsCodeWidth(bits);
+    case CodeKind::kBits:
+      return bits == 1;
+  }
+  return false;
 }
+
+// Whether rows of that kind can be compared so.
+constexpr bool IsKindOf(CodeKind kind, Metric metric) { return (kind == CodeKind::kBits) == (metric == Metric::kHamming); }
 
 }  // namespace ivfremote

@@ -17,9 +17,9 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // The largest integer of a query. What it loses is far below the error of 8-bit codes.
 constexpr double kLargestInteger = 8191;
-// A query's integers times the largest code stay below 2^31 when each is rounded up: 2^22 exceeds 255 / 2 times the
+// A query's integers times the largest code stay below 2^31 when each is rounded up: 2^23 exceeds 255 / 2 times the
 // largest number of dimensions.
-constexpr double kLargestSum = 0x1p31 - 0x1p22;
+constexpr double kLargestSum = 0x1p31 - 0x1p23;
 // The standard deviation of a rounding to integers.
 constexpr double kRoundingError = 0.28867513459481287;
 
@@ -39,7 +39,7 @@ CodeScorer::CodeScorer(Metric metric, uint32_t padded, uint32_t bits, double eps
       bits_(bits),
       epsilon_(epsilon),
       query_(size_t{PaddedDimensions(padded, 1)} * (bits == 1 ? 4 : sizeof(int16_t)) / sizeof(Line) + 1) {
-  assert(IsCodeWidth(bits) && padded == PaddedDimensions(padded, bits) && padded <= kMaxDimensions);
+  assert(IsCodeWidth(bits) && padded == PaddedDimensions(padded, bits) && padded <= kMaxBits);
 }
 
 void CodeScorer::SetQuery(const QueryResidual& query) {

@@ -1,6 +1,7 @@
 #include "core/coding.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -9,6 +10,14 @@
 #include "core/little_endian.h"
 
 namespace ivfremote {
+
+void RowToFloats(const CodeFormat& format, const std::byte* row, float* values) {
+  assert(!format.coded());
+  if (format.kind == CodeKind::kBits)
+    UnpackBits(row, format.dimensions, values);
+  else
+    std::memcpy(values, row, format.dimensions * sizeof(float));
+}
 
 RowCoder::RowCoder(Metric metric, const CodeFormat& format, uint64_t rotation_seed, const float* routing_mean)
     : metric_(metric),
@@ -21,6 +30,7 @@ RowCoder::RowCoder(Metric metric, const CodeFormat& format, uint64_t rotation_se
 
 void RowCoder::Encode(const float* row, const float* centroid, std::byte* out) {
   const uint32_t d = format_.dimensions;
+  if (format_.kind == CodeKind::kBits) return PackBits(row, d, out);
   if (!format_.coded()) {
     std::memcpy(out, row, d * sizeof(float));
     return;
@@ -47,7 +57,7 @@ void RowDecoder::Decode(const std::byte* row, const float* centroid, float* cent
   const uint32_t d = format_.dimensions;
   *excess = 0;
   if (!format_.coded()) {
-    std::memcpy(residual_.data(), row, d * sizeof(float));
+    RowToFloats(format_, row, residual_.data());
     if (!ToRoutingSpace(metric_, residual_.data(), d, centred)) std::fill_n(centred, d, 0.0f);
     for (uint32_t i = 0; i < d; ++i) centred[i] = std::clamp(centred[i] - mean_[i], -FLT_MAX, FLT_MAX);
     return;

@@ -15,6 +15,9 @@
 
 namespace ivfremote {
 
+// A row that is stored as it is, as floats: [dimensions].
+void RowToFloats(const CodeFormat& format, const std::byte* row, float* values);
+
 class RowCoder {
  public:
   // `routing_mean` is [dimensions] and must outlive the coder.
@@ -42,7 +45,7 @@ class RowDecoder {
   // Writes x' = c + P^T (s v), in routing space less the mean: [dimensions], always finite. It is unbiased: means of many
   // rows are the rows' own, and its products with a query are the estimates that scans order by. Its distances are too long,
   // as an error adds to them: |x' - z|^2 less `*excess` is the estimate of |x - z|^2, and for z = c it is exact. A
-  // row of float32 is itself, with an excess of 0; one of which its code says nothing is its centroid.
+  // row of float32 or bits is itself, with an excess of 0; one of which its code says nothing is its centroid.
   void Decode(const std::byte* row, const float* centroid, float* centred, float* excess);
 
  private:

@@ -153,8 +153,30 @@ double Scorer::Distance(const float* row) const {
       return -InnerProduct(query_, row, dimensions_);
     case Metric::kCosine:
       return CosineDistance(query_, squared_norm_, row, dimensions_);
+    case Metric::kHamming:
+      return SquaredL2(query_, row, dimensions_);
   }
   return std::numeric_limits<double>::quiet_NaN();
+}
+
+double Scorer::LeastInFloat32(double distance, const float* row) const {
+  // Twice what the roundings of a sum make at most, relative to the magnitudes of its terms; and what may underflow.
+  const double share = static_cast<double>(dimensions_ + 8) * 0x1p-23;
+  const double lost = static_cast<double>(dimensions_) * 0x1p-126;
+  switch (metric_) {
+    case Metric::kL2:
+      return std::sqrt(std::max(0.0, distance * distance * (1 - share) - lost));
+    case Metric::kInnerProduct: {
+      const double norms =
+          row == nullptr ? 2 * std::abs(distance) : std::sqrt(squared_norm_ * SquaredNorm(row, dimensions_));
+      return distance - share * norms - lost;
+    }
+    case Metric::kCosine:
+      return std::max(0.0, distance - share);
+    case Metric::kHamming:  // a whole number
+      break;
+  }
+  return distance;
 }
 
 }  // namespace ivfremote

@@ -32,8 +32,14 @@ class Scorer {
  public:
   Scorer(Metric metric, const float* query, size_t dimensions);
 
-  // The operator's own value: `<->` for L2, `<#>` (negative inner product), `<=>` for cosine.
+  // The operator's own value: `<->` for L2, `<#>` (negative inner product), `<=>` for cosine, `<~>` for Hamming of vectors
+  // of 0 and 1.
   double Distance(const float* row) const;
+
+  // Of a row at that Distance: a lower bound of what an operator makes of it that sums in float32, in whatever order (under
+  // cosine if squares of norms don't underflow there). Without the row (null), an inner product is taken to be half of that
+  // of the norms at least.
+  double LeastInFloat32(double distance, const float* row) const;
 
   // Whether distances mean anything: false for a zero query under cosine.
   bool ordered() const { return metric_ != Metric::kCosine || squared_norm_ > 0; }

@@ -30,7 +30,7 @@ Status CheckGeneration(const PendingGeneration& generation, const MetaPage& meta
       generation.group_count > std::min(kMaxPendingGroups, std::max(generation.list_count, 1u)) ||
       generation.directory_root == kNoBlock || generation.directory_depth > 1 ||
       generation.row_bytes % alignof(PendingRow) != 0 || generation.row_bytes > kPayloadBytes ||
-      (generation.code_kind != CodeKind::kFloat32 && (generation.code_kind != meta.code_kind || !meta.trained())))
+      (generation.code_kind != meta.raw_kind() && (generation.code_kind != meta.code_kind || !meta.trained())))
     return Status::Corrupt("metapage has an impossible pending generation");
   return Status::Ok();
 }
@@ -122,7 +122,8 @@ Status DecodeMetaPage(Bytes payload, MetaPage* meta) {
   if (!IsKnownMetric(static_cast<uint8_t>(meta->metric)) ||
       (!undecided && !IsKnownCode(static_cast<uint8_t>(meta->code_kind), meta->bits)))
     return Status::Unsupported("metapage has distances or codes this library does not know");
-  if (meta->dimensions > kMaxDimensions || meta->segment_count > MetaPage::kMaxSegments ||
+  if (meta->dimensions > MaxDimensions(meta->metric) || !IsKindOf(meta->code_kind, meta->metric) ||
+      meta->segment_count > MetaPage::kMaxSegments ||
       meta->list_count > kMaxLists || meta->requested_lists > kMaxLists ||
       std::memchr(meta->server, 0, sizeof meta->server) == nullptr)
     return Status::Corrupt("metapage has impossible fields");

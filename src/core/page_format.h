@@ -84,7 +84,7 @@ struct PendingGeneration {
   uint32_t directory_depth = 0;
   uint32_t directory_root = kNoBlock;
   uint32_t list_count = 0;  // of the index when it began, which says how lists share chains; 0: untrained
-  CodeKind code_kind = CodeKind::kFloat32;  // of its rows: floats while the index is untrained
+  CodeKind code_kind = CodeKind::kFloat32;  // of its rows: what the index stores, or floats while it has no codes
   uint8_t flags = 0;
   uint8_t reserved0[2] = {};
   uint32_t row_bytes = 0;  // of a pending row with what a newer library appends to it; 0: nothing is appended
@@ -178,6 +178,8 @@ struct MetaPage {
   uint64_t curve_owner() const { return recall_curve_id != 0 ? recall_curve_id : routing_id; }
   // Of segments.
   CodeFormat format() const { return {code_kind, bits, dimensions}; }
+  // Of pending rows while the index is untrained: as they are.
+  CodeKind raw_kind() const { return code_kind == CodeKind::kBits ? CodeKind::kBits : CodeKind::kFloat32; }
   // Of a generation's pending rows.
   CodeFormat FormatOf(const PendingGeneration& generation) const {
     return generation.code_kind == CodeKind::kFloat32 ? CodeFormat{CodeKind::kFloat32, 32, dimensions} : format();

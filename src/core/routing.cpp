@@ -20,7 +20,7 @@ constexpr uint8_t kFloat16 = 1;
 constexpr uint64_t kAlignment = 64;
 constexpr uint32_t kCodeBits = 4;
 constexpr uint64_t kMaxFloatBytes = 1 << 20;
-constexpr uint64_t kMaxCodeBytes = uint64_t{kMaxLists} * kMaxDimensions * 2;
+constexpr uint64_t kMaxCodeBytes = uint64_t{kMaxLists} * kMaxBits * 2;
 
 // With these exponents every value that is written, at most kLargestHalf, is a float32 when multiplied with the power of two.
 constexpr int32_t kMinExponent = -125;
@@ -132,7 +132,7 @@ Status DecodeRoutingHeader(Bytes bytes, RoutingHeader* header) {
   if (raw.required_features != 0 || raw.centroid_kind != kFloat16 || !known_code || !IsKnownMetric(raw.metric))
     return Status::Unsupported("routing uses features this library does not know");
   if (raw.dimensions == 0 ||
-      raw.dimensions > kMaxDimensions || raw.list_count == 0 || raw.list_count > kMaxLists ||
+      raw.dimensions > MaxDimensions(static_cast<Metric>(raw.metric)) || raw.list_count == 0 || raw.list_count > kMaxLists ||
       raw.group_count == 0 || raw.group_count > raw.list_count || raw.exponent < kMinExponent ||
       raw.exponent > kMaxExponent || raw.code_bytes > kMaxCodeBytes || raw.code_bytes % kAlignment != 0 ||
       (raw.code_bits == 0) != (raw.code_kind == 0) || (raw.code_bits == 0) != (raw.code_bytes == 0))

@@ -33,7 +33,11 @@ Search::Search(const SearchOptions& options, const float* query)
       query_(query, query + options.format.dimensions),
       scorer_(options.metric, query_.data(), query_.size()),
       aligned_row_(query_.size()) {
-  if (exact()) return;
+  if (options.format.kind == CodeKind::kBits) {
+    query_bits_.resize(options.format.RowBytes());
+    PackBits(query, options.format.dimensions, query_bits_.data());
+  }
+  if (!coded()) return;
   const uint32_t padded = options.format.padded();
   coder_ = std::make_unique<QueryCoder>(options.metric, options.format, query, options.rotation_seed,
                                         options.routing_mean);
@@ -44,7 +48,10 @@ Search::Search(const SearchOptions& options, const float* query)
 
 void Search::SetLists(const ProbedLists& lists) {
   lists_ = lists;
-  if (!exact()) pending_.resize(lists.count);
+  others_.clear();
+  other_centroids_.clear();
+  pending_.clear();
+  if (coded()) pending_.resize(lists.count);
 }
 
 uint32_t Search::PositionOf(uint32_t list) const {
@@ -64,7 +71,7 @@ const float* Search::CentroidAt(uint32_t position) {
 
 std::vector<uint32_t> Search::MissingCentroids() const {
   std::vector<uint32_t> missing;
-  if (exact()) return missing;
+  if (!coded()) return missing;
   for (const Segment& segment : segments_)
     for (const BlockEntry& block : segment.blocks)
       if (block.centroid != block.list && !HasCentroid(block.centroid)) missing.push_back(block.centroid);
@@ -81,15 +88,29 @@ void Search::AddCentroid(uint32_t list, const float* centroid) {
 }
 
 uint16_t Search::AddSegment(const SegmentEntry& segment, std::vector<BlockEntry> blocks) {
+  spilled_ |= (segment.flags & SegmentEntry::kSpilled) != 0;
+  segments_.push_back({segment, {}, {}});
+  const auto number = static_cast<uint16_t>(segments_.size() - 1);
+  SetBlocks(number, std::move(blocks));
+  return number;
+}
+
+void Search::SetBlocks(uint16_t number, std::vector<BlockEntry> blocks) {
+  Segment& segment = segments_[number];
   std::sort(blocks.begin(), blocks.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
   FetchPlanOptions options = options_.plan;
-  options.part_bytes = segment.part_bytes;
+  options.part_bytes = segment.entry.part_bytes;
   // A page more costs more than a range more.
-  if (segment.place == SegmentPlace::kPages) options.max_gap_bytes = options.whole_bytes = 0;
-  std::vector<PlannedRange> ranges = PlanRanges(blocks, options);
-  spilled_ |= (segment.flags & SegmentEntry::kSpilled) != 0;
-  segments_.push_back({segment, std::move(blocks), std::move(ranges)});
-  return static_cast<uint16_t>(segments_.size() - 1);
+  if (segment.entry.place == SegmentPlace::kPages) options.max_gap_bytes = options.whole_bytes = 0;
+  segment.ranges = PlanRanges(blocks, options);
+  segment.blocks = std::move(blocks);
+}
+
+size_t Search::requests_planned() const {
+  size_t requests = 0;
+  for (const Segment& segment : segments_)
+    if (segment.entry.place == SegmentPlace::kObject) requests += segment.ranges.size();
+  return requests;
 }
 
 void Search::ListRequests() {
@@ -169,9 +190,15 @@ Status Search::TakeRange(uint16_t number, size_t range_number, const RangeBuffer
 
 Status Search::ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& block) {
   statistics_.rows_scored += block.rows();
-  if (exact()) {
+  if (options_.format.kind == CodeKind::kBits) {
+    distances_.resize(block.rows());
+    HammingDistances(query_bits_.data(), block.bits(), query_bits_.size(), block.rows(), distances_.data());
+    for (uint32_t i = 0; i < block.rows(); ++i) AddCandidate(distances_[i], block.tid(i), segment);
+    return Status::Ok();
+  }
+  if (!coded()) {
     for (uint32_t i = 0; i < block.rows(); ++i)
-      AddExact(Ordered(scorer_.Distance(block.row(i))), block.tid(i), segment);
+      AddFloats(block.row(i), block.tid(i), segment);
     return Status::Ok();
   }
   const uint32_t position = PositionOf(centroid);
@@ -182,20 +209,26 @@ Status Search::ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& 
 
 void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids) {
   code_scorer_->SetQuery(coder_->Residual(CentroidAt(position), residual_.data()));
-  const size_t first = bounds_.size();
-  bounds_.resize(first + rows.rows);
-  code_scorer_->Score(rows, &bounds_[first]);
-  tids_.insert(tids_.end(), tids, tids + size_t{rows.rows} * kTidBytes);
-  scored_.push_back({static_cast<uint32_t>(first), segment});
+  const size_t first = arriving_.bounds.size();
+  arriving_.bounds.resize(first + rows.rows);
+  code_scorer_->Score(rows, &arriving_.bounds[first]);
+  arriving_.tids.insert(arriving_.tids.end(), tids, tids + size_t{rows.rows} * kTidBytes);
+  arriving_.scored.push_back({static_cast<uint32_t>(first), segment});
 }
 
 Status Search::AddPending(Tid tid, uint32_t centroid, const std::byte* row) {
-  if (exact()) {
+  if (options_.format.kind == CodeKind::kFloat32) {
     AddPendingFloats(tid, row);
     return Status::Ok();
   }
   ++statistics_.rows_scored;
   ++statistics_.pending_rows_scored;
+  if (options_.format.kind == CodeKind::kBits) {
+    uint32_t distance;
+    HammingDistances(query_bits_.data(), row, query_bits_.size(), 1, &distance);
+    AddCandidate(distance, tid, Candidate::kPending);
+    return Status::Ok();
+  }
   const uint32_t position = PositionOf(centroid);
   if (position == kNowhere) return Status::Internal("a pending row's code refers to a list without a centroid");
   PendingRows& rows = pending_[position];
@@ -209,7 +242,7 @@ void Search::AddPendingFloats(Tid tid, const std::byte* row) {
   ++statistics_.rows_scored;
   ++statistics_.pending_rows_scored;
   std::memcpy(aligned_row_.data(), row, aligned_row_.size() * sizeof(float));
-  AddExact(Ordered(scorer_.Distance(aligned_row_.data())), tid, Candidate::kPending);
+  AddFloats(aligned_row_.data(), tid, Candidate::kPending);
 }
 
 void Search::ScorePending() {
@@ -225,23 +258,32 @@ void Search::ScorePending() {
   statistics_.score_time += Clock::now() - start;
 }
 
-void Search::AddUnordered(Tid tid) { AddExact(0.0, tid, Candidate::kPending); }
+void Search::AddFloats(const float* row, Tid tid, uint16_t segment) {
+  double distance = scorer_.Distance(row);
+  if (options_.float32_operator) distance = scorer_.LeastInFloat32(distance, row);
+  AddCandidate(Ordered(distance), tid, segment);
+}
+
+void Search::AddUnordered(Tid tid) { AddCandidate(0.0, tid, Candidate::kPending); }
 
 double Search::InOperatorUnit(float bound) const {
-  switch (options_.metric) {
-    case Metric::kL2:
-      return std::sqrt(std::max(0.0, double{bound}));
-    case Metric::kCosine:
-      return std::max(0.0, bound / 2.0);
-    case Metric::kInnerProduct:
-      break;
-  }
-  return bound;
+  double distance = bound;
+  if (options_.metric == Metric::kL2) distance = std::sqrt(std::max(0.0, distance));
+  if (options_.metric == Metric::kCosine) distance = std::max(0.0, distance / 2.0);
+  return options_.float32_operator ? scorer_.LeastInFloat32(distance, nullptr) : distance;
 }
 
 void Search::StartOrder() {
+  candidates_.insert(candidates_.end(), arrived_.begin(), arrived_.end());
   std::make_heap(candidates_.begin(), candidates_.end(), Farther());
-  queue_.Start(std::move(bounds_));
+  arrived_.clear();
+  if (!arriving_.bounds.empty()) {
+    arriving_.queue.Start(std::move(arriving_.bounds));
+    ordered_.push_back(std::move(arriving_));
+    arriving_ = {};
+  }
+  for (Segment& segment : segments_) segment.blocks.clear(), segment.ranges.clear();
+  requests_.clear();
 }
 
 bool Search::Next(Candidate* candidate) {
@@ -255,28 +297,33 @@ bool Search::Next(Candidate* candidate) {
   return false;
 }
 
-bool Search::NextCoded(Candidate* candidate) {
+void Search::FillNext(CodedRowsOfWave* rows) {
   uint32_t row;
   float bound;
-  if (!queue_.Next(&row, &bound)) return false;
-  const auto rows = std::upper_bound(scored_.begin(), scored_.end(), row, [](uint32_t value, const ScoredRows& block) {
-                      return value < block.first_row;
-                    }) - 1;
-  const Tid tid = LoadTid(&tids_[size_t{row} * kTidBytes]);
-  *candidate = {InOperatorUnit(bound), tid.block, tid.offset, rows->segment};
-  return true;
+  if (rows->has_next || !rows->queue.Next(&row, &bound)) return;
+  const auto after = std::upper_bound(rows->scored.begin(), rows->scored.end(), row,
+                                      [](uint32_t value, const ScoredRows& part) { return value < part.first_row; });
+  const Tid tid = LoadTid(&rows->tids[size_t{row} * kTidBytes]);
+  rows->next = {InOperatorUnit(bound), tid.block, tid.offset, (after - 1)->segment};
+  rows->has_next = true;
 }
 
 bool Search::NextOfAll(Candidate* candidate) {
-  if (!has_coded_) has_coded_ = NextCoded(&coded_);
-  if (!candidates_.empty() && (!has_coded_ || Farther()(coded_, candidates_.front()))) {
+  CodedRowsOfWave* nearest = nullptr;
+  for (CodedRowsOfWave& rows : ordered_) {
+    FillNext(&rows);
+    if (rows.has_next && (nearest == nullptr || Farther()(nearest->next, rows.next))) nearest = &rows;
+  }
+  if (!candidates_.empty() && (nearest == nullptr || Farther()(nearest->next, candidates_.front()))) {
     std::pop_heap(candidates_.begin(), candidates_.end(), Farther());
     *candidate = candidates_.back();
     candidates_.pop_back();
     return true;
   }
-  *candidate = coded_;
-  return std::exchange(has_coded_, false);
+  if (nearest == nullptr) return false;
+  *candidate = nearest->next;
+  nearest->has_next = false;
+  return true;
 }
 
 }  // namespace ivfremote

@@ -1,8 +1,11 @@
 // One search of one index: takes blocks and pending rows as they come, and gives rows back in the order of their distances
-// (rows stored as floats) or of lower bounds of these (codes), for the caller to look at the rows themselves.
+// (rows stored as floats or bits) or of lower bounds of these (codes), for the caller to look at the rows themselves.
 //
 // It reads nothing itself. Blocks of a segment in an object store are fetched by a wave it drives step by step; blocks
 // of an embedded segment are delivered by the caller, range by range.
+//
+// A search may go on: with other lists, in another wave, while rows of the waves before are given. What comes in meanwhile
+// is scored and waits until it is put into order with the others.
 #pragma once
 
 #include <memory>
@@ -58,7 +61,7 @@ static_assert(sizeof(Candidate) == 16);
 struct ProbedLists {
   uint32_t count = 0;
   const uint32_t* numbers = nullptr;
-  // Their centroids less the mean, [count x dimensions], one way or the other; neither where rows are float32.
+  // Their centroids less the mean, [count x dimensions], one way or the other; neither where rows are exact.
   const float* floats = nullptr;
   const uint16_t* halves = nullptr;  // float16, to be multiplied with
   float scale = 1;
@@ -73,6 +76,9 @@ struct SearchOptions {
   uint64_t rotation_seed = 0;
   double epsilon = 0;                   // how far bounds stay below estimates, in standard errors
   const float* routing_mean = nullptr;  // coded only
+  // The operator sums in float32, so its distances are a little off: lower bounds allow for it, and rows as floats come
+  // with such bounds, too.
+  bool float32_operator = false;
   FetchPlanOptions plan;
 };
 
@@ -81,14 +87,19 @@ class Search {
   // `query` is copied; `options.routing_mean` need not outlive the call.
   Search(const SearchOptions& options, const float* query);
 
-  // Before blocks or coded rows come. What it points to must outlive the search.
+  // Of each wave, before its blocks or coded rows come. What it points to must live until the wave is in order. No list is
+  // probed in two waves.
   void SetLists(const ProbedLists& lists);
 
-  // Whether candidates come with exact distances, in their order; else with lower bounds, in the order of these.
-  bool exact() const { return !options_.format.coded(); }
+  // Whether candidates come with the operator's distances, in their order; else with lower bounds, in the order of these.
+  bool exact() const { return !coded() && !options_.float32_operator; }
 
   // Adds the blocks to read from one segment; returns its number. Blocks may come in any order.
   uint16_t AddSegment(const SegmentEntry& segment, std::vector<BlockEntry> blocks);
+  // Of a segment that is there: those to read in this wave.
+  void SetBlocks(uint16_t number, std::vector<BlockEntry> blocks);
+  // Requests for what has been added since rows were put into order. None of it has been sent.
+  size_t requests_planned() const;
 
   // Rows that came to a probed list from another one keep codes of that one's centroid (decision 0011), which must be there
   // before they come. MissingCentroids: the lists, ascending, whose centroids blocks refer to and nobody has added.
@@ -114,7 +125,7 @@ class Search {
   std::byte* BufferFor(uint16_t number, size_t range);
   Status Deliver(uint16_t number, size_t range);
 
-  // A pending row of a probed list (any, if the search is exact), as its generation's format has it; unaligned bytes
+  // A pending row of a probed list (any, if rows are floats or bits), as its generation's format has it; unaligned bytes
   // are welcome. `centroid`: the list whose centroid its code refers to. Coded rows are scored by ScorePending, once,
   // after the last of them.
   Status AddPending(Tid tid, uint32_t centroid, const std::byte* row);
@@ -126,8 +137,8 @@ class Search {
   // A live row whose distance does not matter (a NULL query).
   void AddUnordered(Tid tid);
 
-  // Puts what was scored into order; then Next gives the candidates, nearest first, each row of a segment once. False at
-  // the end.
+  // Puts what was scored into order, with what is left of earlier waves, and ends the wave; then Next gives the candidates,
+  // nearest first, each row of a segment once. False at the end.
   void StartOrder();
   bool Next(Candidate* candidate);
 
@@ -151,6 +162,15 @@ class Search {
     uint32_t first_row;
     uint16_t segment;
   };
+  // The coded rows of one wave.
+  struct CodedRowsOfWave {
+    std::vector<ScoredRows> scored;
+    std::vector<float> bounds;    // by row number; in the queue, once that is started
+    std::vector<std::byte> tids;  // the same, kTidBytes each
+    BoundQueue queue;
+    bool has_next = false;  // of the queue, taken already
+    Candidate next{};
+  };
   // Coded pending rows of one centroid.
   struct PendingRows {
     std::vector<std::byte> rows;
@@ -166,11 +186,14 @@ class Search {
   Status TakeRange(uint16_t number, size_t range, const RangeBuffer& buffer);
   Status ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& block);
   void ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids);
-  void AddExact(double distance, Tid tid, uint16_t segment) {
-    candidates_.push_back({distance, tid.block, tid.offset, segment});
+  bool coded() const { return options_.format.coded(); }
+  void AddFloats(const float* row, Tid tid, uint16_t segment);
+  void AddCandidate(double distance, Tid tid, uint16_t segment) {
+    arrived_.push_back({distance, tid.block, tid.offset, segment});
   }
   double InOperatorUnit(float bound) const;
-  bool NextCoded(Candidate* candidate);
+  // Looks for the next row of a wave.
+  void FillNext(CodedRowsOfWave* rows);
   bool NextOfAll(Candidate* candidate);
 
   SearchOptions options_;
@@ -187,9 +210,12 @@ class Search {
   size_t failed_ = 0;
   RangeBuffer page_buffer_;
 
-  // Rows as floats, which a coded search may have too: the pending ones of an index that was not trained then
-  std::vector<Candidate> candidates_;
+  // Exact rows, which a coded search may have too: the pending ones of an index that was not trained then
+  std::vector<Candidate> candidates_;  // in order: a heap
+  std::vector<Candidate> arrived_;     // not yet
   std::vector<float> aligned_row_;
+  std::vector<std::byte> query_bits_;  // bits only
+  std::vector<uint32_t> distances_;    // scratch
 
   // Coded
   std::unique_ptr<QueryCoder> coder_;
@@ -199,12 +225,8 @@ class Search {
   std::vector<float> other_centroids_;
   std::vector<float> residual_;
   std::vector<PendingRows> pending_;  // by position of the centroid
-  std::vector<ScoredRows> scored_;
-  std::vector<float> bounds_;     // by row number
-  std::vector<std::byte> tids_;   // the same, kTidBytes each
-  BoundQueue queue_;
-  bool has_coded_ = false;  // of the queue, taken already: the next one, which is
-  Candidate coded_;
+  CodedRowsOfWave arriving_;
+  std::vector<CodedRowsOfWave> ordered_;
 
   // Rows of spilled segments given already: the second copy is left out.
   bool spilled_ = false;

@@ -196,8 +196,9 @@ Status DecodeSegmentHeader(Bytes bytes, SegmentHeader* header) {
     return Status::Unsupported("segment has distances or codes this library does not know");
   if (raw.header_bytes > SegmentHeader::kBytes)
     return Status::Unsupported("segment has a header this library does not know");
-  if (raw.header_bytes != SegmentHeader::kBytes || raw.dimensions == 0 || raw.dimensions > kMaxDimensions ||
-      raw.list_count == 0 || raw.list_count > kMaxLists)
+  if (raw.header_bytes != SegmentHeader::kBytes || raw.dimensions == 0 ||
+      raw.dimensions > MaxDimensions(static_cast<Metric>(raw.metric)) ||
+      !IsKindOf(static_cast<CodeKind>(raw.code_kind), static_cast<Metric>(raw.metric)) || raw.list_count == 0 || raw.list_count > kMaxLists)
     return Status::Corrupt("segment has an impossible header");
   header->version = raw.version;
   header->required_features = raw.required_features;
@@ -352,7 +353,7 @@ Status DecodeSampleRows(Bytes bytes, const SegmentSection& section, SampleRows* 
   if ((raw.required_features & ~kSegmentRequiredFeatures) != 0)
     return Status::Unsupported("sample uses features this library does not know");
   const uint64_t floats = uint64_t{raw.rows} * raw.dimensions;
-  if (raw.dimensions == 0 || raw.dimensions > kMaxDimensions ||
+  if (raw.dimensions == 0 || raw.dimensions > kMaxBits ||
       bytes.size() != sizeof raw + floats * sizeof(float) + uint64_t{raw.rows} * kTidBytes)
     return Status::Corrupt("sample has an impossible header");
   sample->dimensions = raw.dimensions;
@@ -404,7 +405,7 @@ void BlockView::TakeRow(const CodeFormat& format, uint32_t i, std::byte* to) con
   if (format.coded())
     TakeCodedRow(format, coded(), i, to);
   else
-    std::memcpy(to, row(i), format.RowBytes());
+    std::memcpy(to, rows_at_ + i * format.RowBytes(), format.RowBytes());
 }
 
 void BlockBuilder::Add(Tid tid, const std::byte* row) {

@@ -154,8 +154,8 @@ CodedRows ViewCodedRows(const std::byte* from, uint32_t count);
 void TakeCodedRow(const CodeFormat& format, const CodedRows& rows, uint32_t row, std::byte* to);
 
 // Collects the rows of one block:
-//   float32: header (64) | rows, row-major | TIDs, 6 bytes each | zeros up to a multiple of 64
-//   RaBitQ:  header (64) | coded rows | TIDs | zeros
+//   float32, bits: header (64) | rows, row-major | TIDs, 6 bytes each | zeros up to a multiple of 64
+//   RaBitQ:        header (64) | coded rows | TIDs | zeros
 class BlockBuilder {
  public:
   explicit BlockBuilder(const CodeFormat& format) : format_(format) {}
@@ -179,11 +179,13 @@ class BlockBuilder {
 class BlockView {
  public:
   uint32_t rows() const { return rows_; }
+  // Bits only: CodeFormat::RowBytes() each, one after the other.
+  const std::byte* bits() const { return rows_at_; }
   // Float32 only.
   const float* row(uint32_t i) const { return reinterpret_cast<const float*>(rows_at_) + size_t{i} * dimensions_; }
   // RaBitQ only.
   CodedRows coded() const { return ViewCodedRows(rows_at_, rows_); }
-  // Either, by itself: format.RowBytes().
+  // Any, by itself: format.RowBytes().
   void TakeRow(const CodeFormat& format, uint32_t i, std::byte* to) const;
   const std::byte* tids() const { return tids_; }  // kTidBytes each
   Tid tid(uint32_t i) const { return LoadTid(tids_ + size_t{i} * kTidBytes); }

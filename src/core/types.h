@@ -16,14 +16,18 @@ using Bytes = std::span<const std::byte>;
 using MutableBytes = std::span<std::byte>;
 using Clock = std::chrono::steady_clock;
 
-inline constexpr uint32_t kMaxDimensions = 16000;
+inline constexpr uint32_t kMaxDimensions = 16000;  // of floats
+inline constexpr uint32_t kMaxBits = 64000;
 inline constexpr uint32_t kMaxLists = 1048576;
 
 // Stored in segments and on pages: never renumber.
-enum class Metric : uint8_t { kL2 = 0, kInnerProduct = 1, kCosine = 2 };
-enum class CodeKind : uint8_t { kFloat32 = 0, kRabitq = 1 };
+enum class Metric : uint8_t { kL2 = 0, kInnerProduct = 1, kCosine = 2, kHamming = 3 };
+enum class CodeKind : uint8_t { kFloat32 = 0, kRabitq = 1, kBits = 2 };
 
-constexpr bool IsKnownMetric(uint8_t metric) { return metric <= static_cast<uint8_t>(Metric::kCosine); }
+constexpr bool IsKnownMetric(uint8_t metric) { return metric <= static_cast<uint8_t>(Metric::kHamming); }
+
+// Rows compared by Hamming distance are bits, and no others are: in an index they are vectors of 0 and 1, stored as bits.
+constexpr uint32_t MaxDimensions(Metric metric) { return metric == Metric::kHamming ? kMaxBits : kMaxDimensions; }
 
 // A heap tuple's address, as Postgres numbers it: block from 0, offset from 1.
 struct Tid {

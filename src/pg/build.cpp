@@ -21,6 +21,15 @@ void FillRandom(void* to, size_t bytes) {
     ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
 }
 
+// Bits are stored as they are, and take no more options.
+void CheckBitOptions(const IndexOptions* options) {
+  const bool coded = options->quantization == static_cast<int>(Quantization::kRabitq);
+  if (!coded && options->bits == 0) return;
+  ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                  errmsg("option \"%s\" does not apply to an index of type bit", coded ? "quantization" : "bits"),
+                  errdetail("It stores each row's bits as they are.")));
+}
+
 // The meta page of an index without rows.
 void InitMeta(Relation index, const char* server, MetaPage* meta) {
   CallCore([&] {
@@ -36,7 +45,12 @@ void InitMeta(Relation index, const char* server, MetaPage* meta) {
   FillRandom(&meta->rotation_seed, sizeof meta->rotation_seed);
   const IndexOptions* options = GetIndexOptions(index);
   meta->requested_lists = static_cast<uint32_t>(options->lists);
-  if (options->quantization == static_cast<int>(Quantization::kRabitq)) {
+  if (meta->metric == Metric::kHamming) {
+    CheckBitOptions(options);
+    meta->code_kind = CodeKind::kBits;
+    meta->bits = 1;
+    meta->current.code_kind = meta->raw_kind();
+  } else if (options->quantization != static_cast<int>(Quantization::kNone)) {
     meta->code_kind = CodeKind::kRabitq;
     meta->bits = static_cast<uint8_t>(options->bits);
   }
@@ -192,7 +206,7 @@ IndexBuildResult* AmBuild(Relation heap, Relation index, IndexInfo* info) {
     BuildTrained(build, meta);
   } else {
     const uint64_t generation = meta->next_id++;
-    meta->current = CreateGeneration(index, generation, 0, CodeKind::kFloat32);
+    meta->current = CreateGeneration(index, generation, 0, meta->raw_kind());
     PublishMeta(index, meta);
     build->dimensions = meta->dimensions;
     BuildUntrained(build);

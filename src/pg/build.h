@@ -43,7 +43,7 @@ struct Build {
   Relation heap;          // null in maintenance, which never reads the table
   Relation index;
   IndexInfo* info;        // the same
-  // Where the rows come from: its sealed generation, which is of floats. Null: from the table.
+  // Where the rows come from: its sealed generation, whose rows have no lists. Null: from the table.
   const MetaPage* pending;
   MemoryContext context;      // everything of the build
   MemoryContext row_context;  // reset for every row

@@ -103,8 +103,8 @@ void AssignBatch(Participant* participant) {
   participant->filled = 0;
 }
 
-// `vector`: [dimensions] floats.
-void AddToBatch(Participant* participant, Tid tid, const void* vector) {
+// `vector`: [dimensions].
+void AddToBatch(Participant* participant, Tid tid, const float* vector) {
   const Build* build = participant->build;
   const size_t d = build->dimensions;
   float* row = participant->rows + participant->filled * d;
@@ -283,7 +283,7 @@ void AssignPendingRows(Participant* participant, const PendingGeneration& genera
   PendingReader* reader = StartPendingReader(build->index, *build->pending, generation);
   PendingRow row;
   while (NextPendingRow(reader, &row))
-    AddToBatch(participant, {row.tid_block, row.tid_offset}, PendingRowCode(reader));
+    AddToBatch(participant, {row.tid_block, row.tid_offset}, PendingRowFloats(reader));
   EndPendingReader(reader);
   if (participant->filled > 0) AssignBatch(participant);
 }

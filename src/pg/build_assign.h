@@ -60,7 +60,7 @@ Participant* StartParticipant(Build* build, const RowSorts& sorts, pg_atomic_uin
 // of the whole table. Adds to the build's row counts.
 void AssignScannedRows(Participant* participant, TableScanDesc scan);
 
-// The same with a generation of floats.
+// The same with a generation of rows as they are.
 void AssignPendingRows(Participant* participant, const PendingGeneration& generation);
 
 // Frees what only batches need; returns the assigner. The sorts stay.

@@ -123,16 +123,13 @@ void SampleTable(Sampling* sampling, double wanted) {
 void SamplePending(Sampling* sampling, const PendingGeneration& generation) {
   const Build* build = sampling->build;
   PendingReader* reader = StartPendingReader(build->index, *build->pending, generation);
-  auto* vector = static_cast<float*>(palloc(build->dimensions * sizeof(float)));
   PendingRow row;
   while (NextPendingRow(reader, &row)) {
     if (!IsDrawn(sampling)) continue;
     ItemPointerData tid;
     SetItemPointer(&tid, {row.tid_block, row.tid_offset});
-    std::memcpy(vector, PendingRowCode(reader), build->dimensions * sizeof(float));
-    KeepSampleRow(sampling, &tid, vector);
+    KeepSampleRow(sampling, &tid, PendingRowFloats(reader));
   }
-  pfree(vector);
   EndPendingReader(reader);
 }
 

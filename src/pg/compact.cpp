@@ -51,7 +51,7 @@ void PutBatch(Compaction* compaction, uint32_t list, uint32_t centroid) {
   const size_t row_bytes = compaction->build->format.RowBytes();
   std::fill_n(batch->lists, batch->filled, list);
   if (compaction->work != nullptr) WorkOnBatch(compaction, batch, list, centroid);
-  // Rows as floats have no code centroid: a list's need not be in separate blocks.
+  // Rows as they are have no code centroid: a list's need not be in separate blocks.
   const bool coded = compaction->build->format.coded();
   for (size_t i = 0; i < batch->filled; ++i)
     PutSortRow(&compaction->sorts, batch->lists[i], coded ? centroid : batch->lists[i], batch->tids[i],

@@ -106,8 +106,9 @@ Datum ivfremote_compact(PG_FUNCTION_ARGS) {
   PreventCommandIfReadOnly("ivfremote_compact()");
   CheckNotInTransactionBlock(fcinfo);
   const Oid oid = PG_GETARG_OID(0);
-  // Before the first commit: so errors of the caller's are errors at once.
-  CloseIndexAndTable(OpenIndexForMaintenance(oid, ShareUpdateExclusiveLock), NoLock);
+  // Before the first commit: so errors of the caller's are errors at once. The maintainer's lock is for the steps, which wait for it
+  // without a snapshot.
+  CloseIndexAndTable(OpenIndexForMaintenance(oid, AccessShareLock), NoLock);
   SPI_connect_ext(SPI_OPT_NONATOMIC);
   SPI_commit();
   const bool purge = PG_GETARG_BOOL(1);

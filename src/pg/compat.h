@@ -77,6 +77,14 @@
 #define IVFREMOTE_IS_AUTOVACUUM() IsAutoVacuumWorkerProcess()
 #endif
 
+// Before 17 VACUUM may remove rows that an old snapshot still sees (old_snapshot_threshold); whoever has one is told.
+#if PG_VERSION_NUM >= 170000
+#define IVFREMOTE_TEST_OLD_SNAPSHOT(snapshot, relation) ((void)0)
+#else
+#define IVFREMOTE_TEST_OLD_SNAPSHOT(snapshot, relation) \
+  (old_snapshot_threshold >= 0 ? TestForOldSnapshot_impl(snapshot, relation) : (void)0)
+#endif
+
 // A database that a failed DROP has left behind.
 #ifdef DATCONNLIMIT_INVALID_DB
 #define IVFREMOTE_INVALID_DATABASE DATCONNLIMIT_INVALID_DB

@@ -102,21 +102,30 @@ void WriteOwnerFile(const char* place, const Uuid& own, const Uuid& incarnation,
   WriteLocalFile(file.path, file.temporary, text.data);
 }
 
-// Calls visit(path, place, incarnation) for each of the local files.
+List* LocalFiles() {
+  MakeLocalDirectory();
+  List* names = NIL;
+  DIR* directory = AllocateDir(kLocalDirectory);
+  while (const dirent* entry = ReadDir(directory, kLocalDirectory)) names = lappend(names, pstrdup(entry->d_name));
+  FreeDir(directory);
+  return names;
+}
+
+// Calls visit(path, place, incarnation) for each of the local files. It may end with an error that VACUUM outlives: the directory
+// is not open then.
 template <typename Visit>
 void VisitOwnerFiles(Visit visit) {
-  MakeLocalDirectory();
-  DIR* directory = AllocateDir(kLocalDirectory);
-  while (const dirent* entry = ReadDir(directory, kLocalDirectory)) {
+  ListCell* cell;
+  foreach (cell, LocalFiles()) {
+    const char* name = static_cast<const char*>(lfirst(cell));
     char place[kPlaceDigits + 1];
     char incarnation[kIncarnationBytes];
     int end = 0;
-    if (std::strncmp(entry->d_name, kFilePrefix, std::strlen(kFilePrefix)) != 0) continue;
-    const char* rest = entry->d_name + std::strlen(kFilePrefix);
+    if (std::strncmp(name, kFilePrefix, std::strlen(kFilePrefix)) != 0) continue;
+    const char* rest = name + std::strlen(kFilePrefix);
     if (sscanf(rest, "%16[0-9a-f].%32[0-9a-f]%n", place, incarnation, &end) != 2 || rest[end] != '\0') continue;
-    visit(psprintf("%s/%s", kLocalDirectory, entry->d_name), place, incarnation);
+    visit(psprintf("%s/%s", kLocalDirectory, name), place, incarnation);
   }
-  FreeDir(directory);
 }
 
 // Whether this cluster wrote the nonce, or was about to: in any place, as objects may have been copied to another.

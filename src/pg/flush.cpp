@@ -22,7 +22,7 @@ namespace {
 // From then on rows are appended to a new generation, and the one there was is complete.
 void Seal(Maintenance* maintenance) {
   MetaPage* meta = maintenance->meta;
-  const CodeKind code_kind = meta->trained() ? meta->code_kind : CodeKind::kFloat32;
+  const CodeKind code_kind = meta->trained() ? meta->code_kind : meta->raw_kind();
   const PendingGeneration next =
       CreateGeneration(maintenance->index, TakeIds(maintenance->index, 1), meta->list_count, code_kind);
   TestPoint("seal.directory");
@@ -56,16 +56,16 @@ AssignedRows SortCodedRows(const MetaPage& meta, Build* build) {
   }
   EndPendingReader(reader);
   if (sample != nullptr) TakeSample(build, sample);
-  else DrawSampleOfFloats(build, meta, meta.sealed);
+  else DrawSampleOfRows(build, meta, meta.sealed);
   return FinishSorts(build, &sorts);
 }
 
-// Of floats, which an index trained since has not given lists yet.
+// Of rows as they are, which an index trained since has not given lists yet.
 AssignedRows SortRawRows(const MetaPage& meta, Build* build) {
   build->pending = &meta;
   build->spill = GetIndexOptions(build->index)->spill;
   StartCoding(build);
-  DrawSampleOfFloats(build, meta, meta.sealed);
+  DrawSampleOfRows(build, meta, meta.sealed);
   return AssignRows(build);
 }
 

@@ -1,7 +1,5 @@
 #include "pg/flush_sample.h"
 
-#include <cstring>
-
 #include "pg/pending.h"
 #include "pg/pending_reader.h"
 
@@ -35,7 +33,7 @@ void TakeSample(Build* build, Held<SampleMatcher>* matcher) {
   Drop(matcher);
 }
 
-void DrawSampleOfFloats(Build* build, const MetaPage& meta, const PendingGeneration& generation) {
+void DrawSampleOfRows(Build* build, const MetaPage& meta, const PendingGeneration& generation) {
   double rows = static_cast<double>(CountPendingRows(build->index, generation));
   for (uint32_t i = 0; i < meta.segment_count; ++i) rows += static_cast<double>(meta.segments[i].rows);
   const double share = SampledShare(rows, meta.dimensions);
@@ -46,12 +44,10 @@ void DrawSampleOfFloats(Build* build, const MetaPage& meta, const PendingGenerat
   PendingRow row;
   while (NextPendingRow(reader, &row)) {
     if (pg_prng_double(&pg_global_prng_state) >= share) continue;
-    const std::byte* values = PendingRowCode(reader);
+    const float* values = PendingRowFloats(reader);
     CallCore([&] {
-      const size_t d = meta.dimensions;
       sample->tids.push_back({row.tid_block, row.tid_offset});
-      sample->rows.resize(sample->rows.size() + d);
-      std::memcpy(&sample->rows[sample->rows.size() - d], values, d * sizeof(float));
+      sample->rows.insert(sample->rows.end(), values, values + meta.dimensions);
       return Status::Ok();
     });
   }

@@ -10,7 +10,7 @@ namespace ivfremote {
 Held<SampleMatcher>* ReadSample(Build* build, const MetaPage& meta, const PendingGeneration& generation);
 void TakeSample(Build* build, Held<SampleMatcher>* matcher);
 
-// Of a generation of floats.
-void DrawSampleOfFloats(Build* build, const MetaPage& meta, const PendingGeneration& generation);
+// Of a generation of rows as they are.
+void DrawSampleOfRows(Build* build, const MetaPage& meta, const PendingGeneration& generation);
 
 }  // namespace ivfremote

@@ -31,6 +31,8 @@ const char* MetricName(Metric metric) {
       return "inner product";
     case Metric::kCosine:
       return "cosine";
+    case Metric::kHamming:
+      return "hamming";
   }
   return "unknown";
 }
@@ -174,7 +176,7 @@ Datum ivfremote_info(PG_FUNCTION_ARGS) {
                             TimestampTzGetDatum(figures.pending_since),
                             TimestampTzGetDatum(meta->last_flush)};
   nulls[3] = meta->dimensions == 0;
-  nulls[5] = !meta->format().coded() || meta->bits == 0;
+  nulls[5] = meta->code_kind == CodeKind::kFloat32 || meta->bits == 0;
   nulls[6] = server[0] == '\0';
   nulls[8] = nulls[10] = nulls[22] = !meta->trained();
   nulls[23] = figures.pending_since == 0;

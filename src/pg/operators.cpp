@@ -15,8 +15,7 @@ struct Operands {
 Operands GetOperands(FunctionCallInfo fcinfo, ValueType a = ValueType::kArray, ValueType b = ValueType::kArray) {
   const Operands operands{VectorFrom(a, PG_GETARG_DATUM(0)), VectorFrom(b, PG_GETARG_DATUM(1))};
   if (operands.a.dimensions != operands.b.dimensions)
-    ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("different vector dimensions %u and %u",
-                                                            operands.a.dimensions, operands.b.dimensions)));
+    ThrowDifferentDimensions(ValueType::kArray, operands.a.dimensions, operands.b.dimensions);
   return operands;
 }
 
@@ -79,5 +78,6 @@ IVFREMOTE_OPCLASS(ivfremote_vector_cosine_support, Metric::kCosine, ValueType::k
 IVFREMOTE_OPCLASS(ivfremote_halfvec_l2_support, Metric::kL2, ValueType::kHalfvec)
 IVFREMOTE_OPCLASS(ivfremote_halfvec_ip_support, Metric::kInnerProduct, ValueType::kHalfvec)
 IVFREMOTE_OPCLASS(ivfremote_halfvec_cosine_support, Metric::kCosine, ValueType::kHalfvec)
+IVFREMOTE_OPCLASS(ivfremote_bit_hamming_support, Metric::kHamming, ValueType::kBit)
 
 }  // extern "C"

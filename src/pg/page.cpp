@@ -110,12 +110,14 @@ void ReadMeta(Relation index, MetaPage* meta) {
 }
 
 bool ReadMetaIfSound(Relation index, MetaPage* meta) {
-  PGAlignedBlock copy;
+  PGAlignedBlock copy{};
   const Page page = copy.data;
-  const Buffer buffer = ReadBuffer(index, kMetaBlock);
-  LockBuffer(buffer, BUFFER_LOCK_SHARE);
-  std::memcpy(copy.data, BufferGetPage(buffer), kPageBytes);
-  UnlockReleaseBuffer(buffer);
+  if (RelationGetNumberOfBlocks(index) > 0) {
+    const Buffer buffer = ReadBuffer(index, kMetaBlock);
+    LockBuffer(buffer, BUFFER_LOCK_SHARE);
+    std::memcpy(copy.data, BufferGetPage(buffer), kPageBytes);
+    UnlockReleaseBuffer(buffer);
+  }
   const CoreError error = RunCore([&] {
     if (PageIsNew(page) || PageGetSpecialSize(page) != MAXALIGN(sizeof(PageSpecial)))
       return Status::Corrupt("page is empty or has the wrong special area");
@@ -130,8 +132,8 @@ bool ReadMetaIfSound(Relation index, MetaPage* meta) {
 }
 
 bool IsUnbuilt(Relation index) {
-  if (RelationGetNumberOfBlocks(index) == 0) return true;
   if (index->rd_index->indisready) return false;
+  if (RelationGetNumberOfBlocks(index) == 0) return true;
   const Buffer buffer = ReadBuffer(index, kMetaBlock);
   LockBuffer(buffer, BUFFER_LOCK_SHARE);
   const bool empty = PageIsNew(BufferGetPage(buffer));

@@ -26,7 +26,7 @@ PendingGeneration CreateGeneration(Relation index, uint64_t id, uint32_t list_co
   generation.group_count = std::clamp(list_count, 1u, kMaxPendingGroups);
   generation.list_count = list_count;
   generation.code_kind = code_kind;
-  if (code_kind != CodeKind::kFloat32) generation.flags |= PendingGeneration::kSampled;
+  if (code_kind == CodeKind::kRabitq) generation.flags |= PendingGeneration::kSampled;
   TreeWriter tree;
   TreeWriterInit(&tree, index, id);
   auto* chains = static_cast<PendingChain*>(palloc(kChainsPerPage * sizeof(PendingChain)));
@@ -180,7 +180,7 @@ void FixDimensions(Relation index, uint32_t dimensions) {
   UnlockReleaseBuffer(buffer);
 }
 
-// Finds the list of a row and codes it as the current generation's rows are. `code` is [RowBytes].
+// Finds the list of a row and codes it, or packs it, as the current generation's rows are. `code` is [RowBytes].
 uint32_t CodeRow(Relation index, const MetaPage& meta, const Vector& vector, std::byte* code) {
   MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote routing", ALLOCSET_SMALL_SIZES);
   MemoryContext old = MemoryContextSwitchTo(context);
@@ -361,9 +361,12 @@ bool InsertPendingRow(Relation index, ItemPointer tid, const Vector& vector) {
     row.tid_block = TidOf(tid).block;
     row.tid_offset = TidOf(tid).offset;
     Bytes code = std::as_bytes(std::span(vector.values, vector.dimensions));
-    if (meta->trained()) {
+    if (meta->current.code_kind != CodeKind::kFloat32 || meta->trained()) {
       auto* coded = static_cast<std::byte*>(palloc(layout.code_bytes));
-      row.list = row.centroid = CodeRow(index, *meta, vector, coded);
+      if (meta->trained())
+        row.list = row.centroid = CodeRow(index, *meta, vector, coded);
+      else
+        PackBits(vector.values, vector.dimensions, coded);
       code = {coded, layout.code_bytes};
     }
     done = Append(index, *meta, PendingGroupOf(row.list, meta->current), layout, row, code);

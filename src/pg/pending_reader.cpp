@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "core/coding.h"
 #include "pg/compat.h"
 #include "pg/pending.h"
 #include "pg/stream.h"
@@ -25,12 +26,15 @@ bool NextPage(PendingReader* reader) {
   return true;
 }
 
-PendingReader* StartReader(Relation index, const PendingGeneration& generation, const PendingLayout& layout) {
+PendingReader* StartReader(Relation index, const PendingGeneration& generation, const CodeFormat& format,
+                           uint32_t row_bytes) {
   auto* reader = static_cast<PendingReader*>(palloc0(sizeof(PendingReader)));
   reader->index = index;
   reader->generation = generation;
-  reader->layout = layout;
-  if (layout.wide) reader->wide = static_cast<std::byte*>(palloc(layout.code_bytes));
+  reader->format = format;
+  if (format.dimensions != 0) reader->layout = PendingLayoutFor(format, row_bytes);
+  if (reader->layout.wide) reader->wide = static_cast<std::byte*>(palloc(reader->layout.code_bytes));
+  if (!format.coded()) reader->values = static_cast<float*>(palloc(format.dimensions * sizeof(float)));
   reader->block = reader->next_block = kNoBlock;
   return reader;
 }
@@ -38,17 +42,15 @@ PendingReader* StartReader(Relation index, const PendingGeneration& generation, 
 }  // namespace
 
 PendingReader* StartPendingReader(Relation index, const MetaPage& meta, const PendingGeneration& generation) {
+  PendingReader* reader = StartReader(index, generation, meta.FormatOf(generation), generation.row_bytes);
   // Before the first row fixed the dimensions there are no pages.
   const bool none = generation.id == 0 || meta.dimensions == 0;
-  PendingReader* reader = StartReader(
-      index, generation, none ? PendingLayout{} : PendingLayoutFor(meta.FormatOf(generation), generation.row_bytes));
   reader->end_group = none ? 0 : generation.group_count;
   return reader;
 }
 
 PendingReader* StartSampleReader(Relation index, const MetaPage& meta, const PendingGeneration& generation) {
-  PendingReader* reader =
-      StartReader(index, generation, PendingLayoutFor({CodeKind::kFloat32, 32, meta.dimensions}));
+  PendingReader* reader = StartReader(index, generation, {CodeKind::kFloat32, 32, meta.dimensions}, 0);
   reader->next_group = generation.group_count;
   reader->end_group = generation.chain_count();
   return reader;
@@ -79,7 +81,13 @@ const std::byte* PendingRowCode(PendingReader* reader) {
   return reader->wide;
 }
 
+const float* PendingRowFloats(PendingReader* reader) {
+  RowToFloats(reader->format, PendingRowCode(reader), reader->values);
+  return reader->values;
+}
+
 void EndPendingReader(PendingReader* reader) {
+  if (reader->values != nullptr) pfree(reader->values);
   if (reader->wide != nullptr) pfree(reader->wide);
   pfree(reader);
 }

@@ -8,8 +8,10 @@ namespace ivfremote {
 struct PendingReader {
   Relation index;
   PendingGeneration generation;
+  CodeFormat format;
   PendingLayout layout;
   std::byte* wide;  // [layout.code_bytes]; null if rows are in place
+  float* values;    // [dimensions]; null if rows are codes
   PageCopy page;
 
   uint32_t next_group;
@@ -29,8 +31,10 @@ PendingReader* StartSampleReader(Relation index, const MetaPage& meta, const Pen
 // The next live row; false at the end. Looks for interrupts, and delays VACUUM, between pages.
 bool NextPendingRow(PendingReader* reader, PendingRow* row);
 
-// The code (or floats) of the row given last, layout.code_bytes, until the next call of either; not aligned.
+// The code, floats or bits of the row given last, layout.code_bytes, until the next call of either; not aligned.
 const std::byte* PendingRowCode(PendingReader* reader);
+// The row given last as floats, unless it is a code; until the next call.
+const float* PendingRowFloats(PendingReader* reader);
 
 void EndPendingReader(PendingReader* reader);
 

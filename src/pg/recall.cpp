@@ -74,17 +74,23 @@ void TakeQueries(RecallRun* run, ArrayType* array) {
   context.previous = error_context_stack;
   error_context_stack = &context;
   for (; query < n; ++query) {
-    const float* vector = values + size_t{query} * d;
-    CheckFinite(vector, d);
-    if (run->meta->metric == Metric::kCosine && SquaredNorm(vector, d) == 0)
+    const float* given = values + size_t{query} * d;
+    CheckFinite(given, d);
+    MemoryContext old = MemoryContextSwitchTo(run->row_context);
+    // Searches are made with values of the index's type, which may round.
+    const Vector vector = VectorFrom(run->value_type, DatumFrom(run->value_type, {given, d}));
+    CallCore([&] {
+      std::vector<float>& queries = (*run->queries)->values;
+      queries.insert(queries.end(), vector.values, vector.values + d);
+      return Status::Ok();
+    });
+    if (run->meta->metric == Metric::kCosine && SquaredNorm(vector.values, d) == 0)
       ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                       errmsg("zero vector not allowed as a query under cosine distance")));
+    MemoryContextSwitchTo(old);
+    MemoryContextReset(run->row_context);
   }
   error_context_stack = context.previous;
-  CallCore([&] {
-    (*run->queries)->values.assign(values, values + size_t{n} * d);
-    return Status::Ok();
-  });
   run->query_count = n;
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/distance.h"
+#include "pg/access_method.h"
 #include "pg/compat.h"
 #include "pg/last_scan.h"
 #include "pg/pending.h"
@@ -19,7 +20,7 @@ namespace {
 // What a search's rows are compared with the truth by: squared L2 in routing space, or the negative product.
 double TrueDistance(Metric metric, const float* query, const float* row, uint32_t dimensions, float* scratch) {
   if (metric == Metric::kInnerProduct) return -InnerProduct(query, row, dimensions);
-  if (metric == Metric::kL2) return SquaredL2(query, row, dimensions);
+  if (metric == Metric::kL2 || metric == Metric::kHamming) return SquaredL2(query, row, dimensions);
   double distance = 0;
   CallCore([&] {
     ToRoutingSpace(metric, query, dimensions, scratch);
@@ -30,26 +31,15 @@ double TrueDistance(Metric metric, const float* query, const float* row, uint32_
   return distance;
 }
 
-// The order-by key of a search: the operator of the index's family for real[] queries.
+// The order-by key of a search: the operator of the index's own type.
 void InitOrderBy(Relation index, ScanKey key) {
-  const Oid op = get_opfamily_member(index->rd_opfamily[0], index->rd_opcintype[0], FLOAT4ARRAYOID, 1);
+  const Oid type = index->rd_opcintype[0];
+  const Oid op = get_opfamily_member(index->rd_opfamily[0], type, type, 1);
   if (!OidIsValid(op))
     ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                     errmsg("operator class of index \"%s\" has no operator for queries of type %s",
-                           RelationGetRelationName(index), format_type_be(FLOAT4ARRAYOID))));
-  ScanKeyEntryInitialize(key, SK_ORDER_BY, 1, 1, FLOAT4ARRAYOID, index->rd_indcollation[0], get_opcode(op), Datum{0});
-}
-
-Datum ArrayOf(const float* values, uint32_t dimensions) {
-  const size_t bytes = ARR_OVERHEAD_NONULLS(1) + dimensions * sizeof(float);
-  auto* array = static_cast<ArrayType*>(palloc0(bytes));
-  SET_VARSIZE(array, bytes);
-  array->ndim = 1;
-  array->elemtype = FLOAT4OID;
-  ARR_DIMS(array)[0] = static_cast<int>(dimensions);
-  ARR_LBOUND(array)[0] = 1;
-  std::memcpy(ARR_DATA_PTR(array), values, dimensions * sizeof(float));
-  return PointerGetDatum(array);
+                           RelationGetRelationName(index), format_type_be(type))));
+  ScanKeyEntryInitialize(key, SK_ORDER_BY, 1, 1, type, index->rd_indcollation[0], get_opcode(op), Datum{0});
 }
 
 // How many of the first k rows that the scan returns for a query, itself left out, are true neighbours.
@@ -82,6 +72,8 @@ MeasuredRecall MeasureRecall(RecallRun* run) {
   ScanKeyData key;
   InitOrderBy(run->index, &key);
   IndexScanDesc scan = IVFREMOTE_BEGIN_SCAN(run->heap, run->index, run->snapshot, 0, 1);
+  // A query from the table finds itself.
+  if (!(*run->queries)->tids.empty()) IgnoreRows(scan, 1);
   for (uint32_t i = 0; i < run->query_count; ++i) {
     CHECK_FOR_INTERRUPTS();
     TrueNeighbours truth{};
@@ -90,7 +82,7 @@ MeasuredRecall MeasureRecall(RecallRun* run) {
       return Status::Ok();
     });
     MemoryContext old = MemoryContextSwitchTo(query_context);
-    key.sk_argument = ArrayOf(run->query(i), run->meta->dimensions);
+    key.sk_argument = DatumFrom(run->value_type, {run->query(i), run->meta->dimensions});
     index_rescan(scan, nullptr, 0, &key, 1);
     const uint32_t hits = CountHits(run, scan, i, truth, scratch);
     MemoryContextSwitchTo(old);

@@ -1,7 +1,9 @@
 #include "pg/vectors.h"
 
 #include <cmath>
+#include <cstring>
 
+#include "core/bits.h"
 #include "core/distance.h"
 #include "core/half.h"
 
@@ -100,7 +102,19 @@ uint32_t DimensionsOf(const VarBit* value) {
   const size_t bytes = VARSIZE(value);
   if (bytes < VARBITTOTALLEN(0) || VARBITLEN(value) < 1) return 0;
   const auto dimensions = static_cast<uint32_t>(VARBITLEN(value));
-  return dimensions <= kMaxDimensions && bytes == VARBITTOTALLEN(dimensions) ? dimensions : 0;
+  return dimensions <= kMaxBits && bytes == VARBITTOTALLEN(dimensions) ? dimensions : 0;
+}
+
+// A bit string that is no vector may be a sound one of a length that no index has.
+void CheckBits(Datum datum) {
+  const VarBit* bits = DatumGetVarBitP(datum);
+  if (VARSIZE(bits) < VARBITTOTALLEN(0)) return;
+  const int32 length = VARBITLEN(bits);
+  if (length == 0)
+    ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("bit string must have at least 1 bit")));
+  if (length > static_cast<int32>(kMaxBits))
+    ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                    errmsg("bit string cannot have more than %u bits", kMaxBits), errdetail("It has %d bits.", length)));
 }
 
 // A value of another type than an array. False if it is not what it should be: then nobody may read beyond its header.
@@ -117,11 +131,57 @@ bool ReadValue(ValueType type, Datum datum, Vector* vector) {
   if (type == ValueType::kHalfvec) {
     FromHalves(reinterpret_cast<const uint16_t*>(value + 1), vector->dimensions, 1, values);
   } else {
-    const auto* bytes = VARBITS(bits);
-    for (uint32_t i = 0; i < vector->dimensions; ++i) values[i] = static_cast<float>(bytes[i / 8] >> (7 - i % 8) & 1);
+    UnpackBits(reinterpret_cast<const std::byte*>(VARBITS(bits)), vector->dimensions, values);
   }
   vector->values = values;
   return true;
+}
+
+Datum ArrayFrom(const Vector& vector) {
+  const size_t bytes = ARR_OVERHEAD_NONULLS(1) + vector.dimensions * sizeof(float);
+  auto* array = static_cast<ArrayType*>(palloc0(bytes));
+  SET_VARSIZE(array, bytes);
+  array->ndim = 1;
+  array->elemtype = FLOAT4OID;
+  ARR_DIMS(array)[0] = static_cast<int>(vector.dimensions);
+  ARR_LBOUND(array)[0] = 1;
+  std::memcpy(ARR_DATA_PTR(array), vector.values, vector.dimensions * sizeof(float));
+  return PointerGetDatum(array);
+}
+
+Datum PgvectorFrom(ValueType type, const Vector& vector) {
+  const bool halves = type == ValueType::kHalfvec;
+  const size_t bytes = sizeof(PgvectorHeader) + vector.dimensions * (halves ? sizeof(uint16_t) : sizeof(float));
+  auto* value = static_cast<PgvectorHeader*>(palloc0(bytes));
+  SET_VARSIZE(value, bytes);
+  value->dimensions = static_cast<int16>(vector.dimensions);
+  if (!halves) {
+    std::memcpy(value + 1, vector.values, vector.dimensions * sizeof(float));
+    return PointerGetDatum(value);
+  }
+  auto* elements = reinterpret_cast<uint16_t*>(value + 1);
+  for (uint32_t i = 0; i < vector.dimensions; ++i) {
+    elements[i] = RoundToHalf(vector.values[i]);
+    if ((elements[i] & 0x7c00) == 0x7c00)
+      ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("value out of range for type halfvec"),
+                      errdetail("Element %u of the vector is %g.", i + 1, double{vector.values[i]})));
+  }
+  return PointerGetDatum(value);
+}
+
+Datum BitsFrom(const Vector& vector) {
+  const size_t bytes = VARBITTOTALLEN(vector.dimensions);
+  auto* bits = static_cast<VarBit*>(palloc0(bytes));
+  SET_VARSIZE(bits, bytes);
+  VARBITLEN(bits) = static_cast<int32>(vector.dimensions);
+  for (uint32_t i = 0; i < vector.dimensions; ++i) {
+    const float value = vector.values[i];
+    if (value != 0 && value != 1)
+      ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("bits must be 0 or 1"),
+                      errdetail("Element %u of the vector is %g.", i + 1, double{value})));
+    if (value == 1) VARBITS(bits)[i / 8] |= static_cast<bits8>(0x80 >> i % 8);
+  }
+  return PointerGetDatum(bits);
 }
 
 const char* NameOf(ValueType type) {
@@ -155,7 +215,13 @@ uint32_t DeclaredDimensions(Relation index) {
   const FormData_pg_attribute* column = TupleDescAttr(RelationGetDescr(index), 0);
   int32 modifier = column->atttypmod;
   (void)getBaseTypeAndTypmod(column->atttypid, &modifier);
-  return modifier >= 1 && modifier <= static_cast<int32>(kMaxDimensions) ? static_cast<uint32_t>(modifier) : 0;
+  if (modifier < 1) return 0;
+  const uint32_t most = MaxDimensions(GetOpclassInfo(index)->metric);
+  if (static_cast<uint32_t>(modifier) > most)
+    ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                    errmsg("column cannot have more than %u dimensions for index \"%s\"", most, RelationGetRelationName(index)),
+                    errdetail("It has %d.", modifier)));
+  return static_cast<uint32_t>(modifier);
 }
 
 void CheckFinite(const float* values, uint32_t n) {
@@ -172,11 +238,13 @@ void CheckFinite(const float* values, uint32_t n) {
 
 Vector VectorFrom(ValueType type, Datum datum) {
   Vector vector;
-  if (type == ValueType::kArray)
+  if (type == ValueType::kArray) {
     vector = VectorFromArray(datum);
-  else if (!ReadValue(type, datum, &vector))
+  } else if (!ReadValue(type, datum, &vector)) {
+    if (type == ValueType::kBit) CheckBits(datum);
     ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("damaged value of type %s", NameOf(type)),
                     errdetail("Its size does not fit its dimensions, or it is of an unknown version of the type.")));
+  }
   CheckFinite(vector.values, vector.dimensions);
   return vector;
 }
@@ -194,6 +262,27 @@ bool IsUsableVector(ValueType type, Datum datum, uint32_t dimensions) {
 
 void ThrowDimensionMismatch(uint32_t expected, uint32_t actual) {
   ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("expected %u dimensions, not %u", expected, actual)));
+  pg_unreachable();
+}
+
+void ThrowDifferentDimensions(ValueType type, uint32_t a, uint32_t b) {
+  const char* what = type == ValueType::kBit       ? "bit lengths"
+                     : type == ValueType::kHalfvec ? "halfvec dimensions"
+                                                   : "vector dimensions";
+  ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("different %s %u and %u", what, a, b)));
+  pg_unreachable();
+}
+
+Datum DatumFrom(ValueType type, const Vector& vector) {
+  switch (type) {
+    case ValueType::kArray:
+      return ArrayFrom(vector);
+    case ValueType::kBit:
+      return BitsFrom(vector);
+    case ValueType::kVector:
+    case ValueType::kHalfvec:
+      return PgvectorFrom(type, vector);
+  }
   pg_unreachable();
 }
 

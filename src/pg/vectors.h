@@ -21,7 +21,8 @@ struct OpclassInfo {
 
 const OpclassInfo* GetOpclassInfo(Relation index);
 
-// What the type of the indexed column or expression says, as vector(3) does; 0 if nothing.
+// What the type of the indexed column or expression says, as vector(3) and bit(3) do; 0 if nothing. An error if no index has
+// so many.
 uint32_t DeclaredDimensions(Relation index);
 
 struct Vector {
@@ -30,8 +31,8 @@ struct Vector {
 };
 
 // Of kArray: a real[], float8[], numeric[] or integer[] value: one dimension, 1 to 16000 elements, none NULL, all finite;
-// else an error. Elements are rounded to real. Of other types: an error if the value is damaged, or not finite. Bits are
-// 0.0 and 1.0. The values may point into the datum, or into memory of the current context.
+// else an error. Elements are rounded to real. Of other types: an error if the value is damaged, or not finite, or has no
+// bits or too many. Bits are 0.0 and 1.0. The values may point into the datum, or into memory of the current context.
 Vector VectorFrom(ValueType type, Datum datum);
 
 // The type of the query in a scan key: the index's own, or an array.
@@ -44,6 +45,13 @@ void CheckFinite(const float* values, uint32_t n);
 // Raises no error.
 bool IsUsableVector(ValueType type, Datum datum, uint32_t dimensions);
 
+// Of a row that can't be in an index.
 [[noreturn]] void ThrowDimensionMismatch(uint32_t expected, uint32_t actual);
+// Of operands, as the type's own operators say it.
+[[noreturn]] void ThrowDifferentDimensions(ValueType type, uint32_t a, uint32_t b);
+
+// The value of a type (kArray: real[]) that VectorFrom reads so, in the current context. Rounded to the nearest half; an
+// error for what is too large for one, and for what is neither 0 nor 1 if it is to be a bit.
+Datum DatumFrom(ValueType type, const Vector& vector);
 
 }  // namespace ivfremote

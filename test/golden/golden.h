@@ -52,7 +52,16 @@ inline constexpr Segment kSegments[] = {
     {"bits8_product", Metric::kInnerProduct, CodeKind::kRabitq, 8, false, 0},
     {"bits8_l2_spilled", Metric::kL2, CodeKind::kRabitq, 8, true, 0},
     {"bits4_l2_sampled_parts", Metric::kL2, CodeKind::kRabitq, 4, false, 2880, 40},
+    {"bits_hamming", Metric::kHamming, CodeKind::kBits, 1, true, 0, 10},
 };
+
+// Of a segment of bits: where the values are positive.
+inline std::vector<float> Row(const Segment& segment, uint32_t i) {
+  std::vector<float> row = Row(i);
+  if (segment.kind == CodeKind::kBits)
+    for (float& value : row) value = value > 0 ? 1.0f : 0.0f;
+  return row;
+}
 
 // List 1 has no rows, list 0 more than a group of codes of any width.
 inline uint32_t ListOf(uint32_t row) {
@@ -110,7 +119,7 @@ inline std::vector<uint32_t> RowsOf(const Segment& segment, uint32_t list) {
 inline SampleRows SampleOf(const Segment& segment) {
   SampleRows sample{kDimensions, {}, {}};
   for (uint32_t i = 0; i < segment.sample_rows; ++i) {
-    const std::vector<float> row = Row(3 * i);
+    const std::vector<float> row = Row(segment, 3 * i);
     sample.tids.push_back(TidOf(3 * i));
     sample.rows.insert(sample.rows.end(), row.begin(), row.end());
   }

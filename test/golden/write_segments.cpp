@@ -39,7 +39,7 @@ void WriteSegment(const std::string& directory, const Segment& segment) {
   std::vector<std::byte> row(segment.format().RowBytes());
   for (uint32_t list = 0; list < kLists; ++list)
     for (uint32_t i : RowsOf(segment, list)) {
-      coder.Encode(Row(i).data(), &routing.centroids[list * kDimensions], row.data());
+      coder.Encode(Row(segment, i).data(), &routing.centroids[list * kDimensions], row.data());
       Require(writer.Add(list, list, TidOf(i), row.data()));
     }
   writer.SetSample(SampleOf(segment));

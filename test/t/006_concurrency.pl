@@ -8,6 +8,7 @@ use IvfTest;
 use IPC::Run ();
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $seconds = $ENV{LONG} ? 120 : 6;
 my $dims = 6;
@@ -101,6 +102,28 @@ $node->safe_psql('postgres', q{REINDEX INDEX CONCURRENTLY late_idx});
 my ($out, $err) = finish_psql($writers);
 is($err, '', 'writers beside CREATE INDEX CONCURRENTLY');
 is($node->safe_psql('postgres', "SELECT check_rows('late', '<->', noise(1, $dims))"), '', 'CREATE INDEX CONCURRENTLY misses no row');
+
+# A snapshot for which VACUUM no longer keeps rows is told so, by this index as by Postgres's own
+SKIP:
+{
+	skip 'this server always keeps them', 1 if $node->safe_psql('postgres', 'SHOW server_version_num') >= 170000;
+	$node->append_conf('postgresql.conf', 'old_snapshot_threshold = 0');
+	$node->restart;
+	my $old = start_session($node);
+	ask($old, 'SET enable_seqscan = off; SET enable_sort = off; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM chain');
+	$node->safe_psql('postgres', 'DELETE FROM late WHERE id % 2 = 0');
+	my $said = '';
+	# Such a snapshot is at least 5 s old
+	for (1 .. 60)
+	{
+		$node->safe_psql('postgres', 'VACUUM late');
+		(undef, $said) = ask($old, "SELECT count(*) FROM (SELECT id FROM late ORDER BY v <-> array_fill(0::real, '{$dims}') LIMIT 10) x");
+		last if $said;
+		usleep(200_000);
+	}
+	like($said, qr/^[^\n]*ERROR:  snapshot too old/, 'a snapshot that is too old');
+	quit($old);
+}
 
 no_crash($node);
 $node->stop;

@@ -162,6 +162,24 @@ END $$})
 	is(segments('items'), '575', "$form: compacts");
 }
 
+# It waits for VACUUM or another maintainer of the table, however long that takes: in the queue for the lock, and without a snapshot
+
+{
+	make_items('spill = false');
+	my $holder = start_session($node);
+	ask($holder, 'BEGIN; LOCK TABLE items IN SHARE UPDATE EXCLUSIVE MODE');
+	my $compact = start_session($node, name => 'compacting');
+	say_to($compact, "CALL ivfremote_compact('items_v_idx')");
+	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'items'::regclass AND NOT granted})
+	  or die 'never waits';
+	is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'compacting' AND backend_xmin IS NOT NULL}), 0, 'waits without a snapshot');
+	ask($holder, 'COMMIT');
+	my ($out, $err) = ask($compact, 'SELECT 1');
+	is($err, '', 'and goes on');
+	is(segments('items'), '575', 'to the end');
+	quit($_) for $holder, $compact;
+}
+
 # What stops it leaves the index as it was
 
 for my $options ('spill = false', q{server = 'store'})

@@ -80,6 +80,12 @@ $main->safe_psql('postgres', "INSERT INTO kept SELECT 1000 + i, point(i, $dims) 
 	like($err, qr/WARNING: .*kept_idx.*could not create file "ivfremote[^"]*": Permission denied/s, 'it warns, too') unless $> == 0;
 	error_like($main, '', "SELECT ivfremote_flush('kept_idx')", qr/^42501 .*could not create file "ivfremote/, 'by hand that is an error') unless $> == 0;
 	chmod 0700, $main->data_dir . '/ivfremote' or die;
+	my @files = glob $main->data_dir . '/ivfremote/pgsql_tmp_owner.*.' . $first;
+	chmod 0000, @files or die;
+	is($main->psql('postgres', 'VACUUM kept', stdout => \$out, stderr => \$err), 0, 'nor with one that it may not read');
+	like($err, qr/could not flush index "kept_idx".*could not open file "ivfremote[^"]*": Permission denied/s, 'it warns') unless $> == 0;
+	is(scalar(() = $err =~ /WARNING:/g), 1, 'once') unless $> == 0;
+	chmod 0600, @files or die;
 	$main->safe_psql('postgres', 'VACUUM kept');
 	is($main->safe_psql('postgres', q{SELECT pending_rows FROM ivfremote_info('kept_idx')}), 0, 'until the next');
 	$main->safe_psql('postgres', q{DELETE FROM kept WHERE id > 1000; CALL ivfremote_compact('kept_idx')});

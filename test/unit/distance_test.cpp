@@ -2,6 +2,7 @@
 
 #include <hwy/targets.h>
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <limits>
@@ -242,6 +243,55 @@ TEST_P(DistanceTest, OnlyAZeroQueryUnderCosineIsUnordered) {
   EXPECT_TRUE(Scorer(Metric::kCosine, tiny, 2).ordered());
   EXPECT_TRUE(Scorer(Metric::kL2, zero, 2).ordered());
   EXPECT_TRUE(Scorer(Metric::kInnerProduct, zero, 2).ordered());
+}
+
+// What an operator makes of two vectors that sums in float32, from the first to the last or from the last to the first.
+double InFloat32(Metric metric, const std::vector<float>& a, const std::vector<float>& b, bool backwards) {
+  float squared_distance = 0;
+  float product = 0;
+  float norm_a = 0;
+  float norm_b = 0;
+  for (size_t k = 0; k < a.size(); ++k) {
+    const size_t i = backwards ? a.size() - 1 - k : k;
+    squared_distance += (a[i] - b[i]) * (a[i] - b[i]);
+    product += a[i] * b[i];
+    norm_a += a[i] * a[i];
+    norm_b += b[i] * b[i];
+  }
+  if (metric == Metric::kL2) return std::sqrt(double{squared_distance});
+  if (metric == Metric::kInnerProduct) return -product;
+  return 1 - std::clamp(product / std::sqrt(double{norm_a} * norm_b), -1.0, 1.0);
+}
+
+TEST_P(DistanceTest, BoundOfFloat32Operators) {
+  Random random(37);
+  for (size_t n : Lengths()) {
+    // Roundings that add up, products that cancel each other, and what is lost below float32.
+    std::vector<float> same = UniformVector(random, n);
+    for (float& x : same) x = 0.1f + x * 1e-6f;
+    std::vector<float> near = same;
+    near[n / 2] += 1e-4f;
+    std::vector<float> mixed = UniformVector(random, n);
+    for (size_t i = 0; i < n; ++i) mixed[i] *= i % 2 == 0 ? 1000.0f : 1e-3f;
+    const std::vector<float> tiny(n, 1e-23f);
+    const std::vector<float> vectors[] = {same, near, mixed, UniformVector(random, n), tiny};
+    for (const auto& a : vectors)
+      for (const auto& b : vectors)
+        for (const Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+          const Scorer scorer(metric, a.data(), n);
+          const double exact = scorer.Distance(b.data());
+          const double least = scorer.LeastInFloat32(exact, b.data());
+          EXPECT_LE(least, exact);
+          EXPECT_GE(least, exact - 4e-3 * (std::abs(exact) + std::sqrt(ReferenceInnerProduct(a, a).value *
+                                                                      ReferenceInnerProduct(b, b).value) + 1)) << n;
+          for (const bool backwards : {false, true}) {
+            const double distance = InFloat32(metric, a, b, backwards);
+            // Of norms that float32 has few digits for, cosines say nothing.
+            if (metric == Metric::kCosine && (a == tiny || b == tiny)) continue;
+            EXPECT_GE(distance, least) << n << ' ' << static_cast<int>(metric);
+          }
+        }
+  }
 }
 
 TEST_P(DistanceTest, SubtractScaledSum) {

@@ -79,6 +79,10 @@ class GoldenSegmentTest : public testing::TestWithParam<Segment> {
 
   static std::vector<std::byte> RowBytesOf(const CodeFormat& format, const BlockView& view, uint32_t i) {
     std::vector<std::byte> bytes(format.RowBytes());
+    if (format.kind == CodeKind::kBits) {
+      std::memcpy(bytes.data(), view.bits() + i * bytes.size(), bytes.size());
+      return bytes;
+    }
     if (!format.coded()) {
       std::memcpy(bytes.data(), view.row(i), bytes.size());
       return bytes;
@@ -165,6 +169,13 @@ TEST_P(GoldenSegmentTest, HasItsRows) {
   const std::vector<float> direction = UniformVector(random, kDimensions);
   for (const Row& row : Rows()) {
     SCOPED_TRACE("row " + std::to_string(row.number) + " of list " + std::to_string(row.list));
+    if (format.kind == CodeKind::kBits) {
+      const std::vector<float> values = golden::Row(GetParam(), row.number);
+      ASSERT_EQ(row.bytes.size(), 3u);
+      for (uint32_t j = 0; j < 24; ++j)
+        ASSERT_EQ((row.bytes[j / 8] & std::byte{0x80} >> j % 8) != std::byte{0}, j < kDimensions && values[j] == 1) << j;
+      continue;
+    }
     if (!format.coded()) {
       const std::vector<float> values = golden::Row(row.number);
       ASSERT_EQ(std::memcmp(row.bytes.data(), values.data(), row.bytes.size()), 0);
@@ -242,7 +253,7 @@ TEST_P(GoldenSegmentTest, IsScored) {
 // A search of all lists gives every row once, and exact distances in their order.
 TEST_P(GoldenSegmentTest, IsSearched) {
   const CodeFormat format = GetParam().format();
-  const std::vector<float> query = golden::Row(5000);
+  const std::vector<float> query = golden::Row(GetParam(), 5000);
   SearchOptions options;
   options.metric = GetParam().metric;
   options.format = format;
@@ -277,7 +288,7 @@ TEST_P(GoldenSegmentTest, IsSearched) {
     if (!search.exact()) continue;
     for (uint32_t row = 0; row < kRows; ++row)
       if (TidOf(row) == candidate.tid()) {
-        EXPECT_EQ(candidate.distance, Scorer(GetParam().metric, query.data(), kDimensions).Distance(golden::Row(row).data()));
+        EXPECT_EQ(candidate.distance, Scorer(GetParam().metric, query.data(), kDimensions).Distance(golden::Row(GetParam(), row).data()));
       }
   }
   EXPECT_EQ(tids.size(), kRows);
@@ -294,7 +305,7 @@ TEST_P(GoldenSegmentTest, IsWrittenTheSameToday) {
 
 // Of one bit there is one code for a row, on every machine.
 TEST_P(GoldenSegmentTest, OneBitIsCodedTheSameToday) {
-  if (GetParam().bits != 1) return;
+  if (GetParam().bits != 1 || !GetParam().format().coded()) return;
   RowCoder coder(GetParam().metric, GetParam().format(), kSeed, routing_.mean.data());
   std::vector<std::byte> bytes(GetParam().format().RowBytes());
   for (const Row& row : Rows()) {

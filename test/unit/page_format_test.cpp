@@ -281,7 +281,7 @@ TEST(MetaPage, ImpossibleFields) {
       {"ignorable feature", [](MetaPage* m) { m->ignorable_features = 4; }, StatusCode::kOk},
       {"too many dimensions", [](MetaPage* m) { m->dimensions = kMaxDimensions + 1; }},
       {"trained without dimensions", [](MetaPage* m) { m->dimensions = 0; }},
-      {"metric", [](MetaPage* m) { m->metric = static_cast<Metric>(3); }, StatusCode::kUnsupported},
+      {"metric", [](MetaPage* m) { m->metric = static_cast<Metric>(4); }, StatusCode::kUnsupported},
       {"code kind", [](MetaPage* m) { m->code_kind = static_cast<CodeKind>(1); }, StatusCode::kUnsupported},
       {"bits", [](MetaPage* m) { m->bits = 4; }, StatusCode::kUnsupported},
       {"automatic bits of floats", [](MetaPage* m) { m->bits = 0; }, StatusCode::kUnsupported},
@@ -293,6 +293,27 @@ TEST(MetaPage, ImpossibleFields) {
       {"codes in a generation of an index of floats",
        [](MetaPage* m) { m->current.code_kind = CodeKind::kRabitq; }},
       {"unknown codes in a generation", [](MetaPage* m) { m->current.code_kind = static_cast<CodeKind>(2); }},
+      {"bits", [](MetaPage* m) {
+         m->metric = Metric::kHamming;
+         m->code_kind = m->current.code_kind = m->sealed.code_kind = CodeKind::kBits;
+         m->bits = 1;
+         m->dimensions = kMaxBits;
+       }, StatusCode::kOk},
+      {"too many bits", [](MetaPage* m) {
+         m->metric = Metric::kHamming;
+         m->code_kind = m->current.code_kind = m->sealed.code_kind = CodeKind::kBits;
+         m->bits = 1;
+         m->dimensions = kMaxBits + 1;
+       }},
+      {"bits by L2", [](MetaPage* m) { m->code_kind = m->current.code_kind = m->sealed.code_kind = CodeKind::kBits, m->bits = 1; }},
+      {"floats by Hamming", [](MetaPage* m) { m->metric = Metric::kHamming; }},
+      {"bits of two bits", [](MetaPage* m) { m->metric = Metric::kHamming, m->code_kind = CodeKind::kBits, m->bits = 2; },
+       StatusCode::kUnsupported},
+      {"a generation of floats in an index of bits", [](MetaPage* m) {
+         m->metric = Metric::kHamming;
+         m->code_kind = CodeKind::kBits;
+         m->bits = 1;
+       }},
       {"codes in a generation",
        [](MetaPage* m) { m->code_kind = m->current.code_kind = CodeKind::kRabitq, m->bits = 1; }, StatusCode::kOk},
       {"too many segments", [](MetaPage* m) { m->segment_count = MetaPage::kMaxSegments + 1; }},

@@ -181,7 +181,7 @@ TEST(RoutingFormat, ImpossibleFields) {
       {"magic", 0, 4, 0, StatusCode::kCorrupt},
       {"version", 4, 2, 2, StatusCode::kUnsupported},
       {"version of development", 4, 2, 0, StatusCode::kCorrupt},
-      {"metric", 6, 1, 3, StatusCode::kUnsupported},
+      {"metric", 6, 1, 4, StatusCode::kUnsupported},
       {"float32 centroids", 7, 1, 0, StatusCode::kUnsupported},
       {"other centroids", 7, 1, 2, StatusCode::kUnsupported},
       {"required feature", 8, 4, 1, StatusCode::kUnsupported},

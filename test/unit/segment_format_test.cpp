@@ -143,7 +143,7 @@ TEST(SegmentHeader, ImpossibleFields) {
       {"last required feature", {12, 4, 0x80000000}, StatusCode::kUnsupported},
       {"no dimensions", {20, 4, 0}, StatusCode::kCorrupt},
       {"too many dimensions", {20, 4, kMaxDimensions + 1}, StatusCode::kCorrupt},
-      {"metric", {24, 1, 3}, StatusCode::kUnsupported},
+      {"metric", {24, 1, 4}, StatusCode::kUnsupported},
       {"code kind", {25, 1, 1}, StatusCode::kUnsupported},
       {"bits", {26, 1, 4}, StatusCode::kUnsupported},
       {"no lists", {28, 4, 0}, StatusCode::kCorrupt},
