@@ -167,10 +167,10 @@ COMMENT ON FUNCTION ivfremote_segments(regclass) IS
 CREATE FUNCTION ivfremote_last_scan(
     OUT index regclass, OUT scans int8, OUT lists int8, OUT lists_probed int8, OUT waves int8, OUT requests int8,
     OUT blocks int8, OUT bytes_fetched int8, OUT bytes_used int8, OUT rows_scored int8, OUT pending_rows_scored int8,
-    OUT table_rows_read int8, OUT rows_returned int8, OUT quantizer_ms float8, OUT fetch_ms float8, OUT score_ms float8)
+    OUT table_rows_read int8, OUT rows_returned int8, OUT rows_left_out int8, OUT ended_by text, OUT quantizer_ms float8, OUT fetch_ms float8, OUT score_ms float8)
     RETURNS SETOF record AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION ivfremote_last_scan() IS
-    'what the scans of this session''s last statement that used ivfremote indexes did: one row for each index, summed over rescans; times in milliseconds';
+    'what the scans of this session''s last statement that used ivfremote indexes did: one row for each index, summed over rescans; rows_left_out are nearer than a row returned before them; ended_by says why the last scan that ran out of rows read no more lists: all_lists, max_probes, max_scan_requests or iterative_scan, null if none did; times in milliseconds';
 
 CREATE FUNCTION ivfremote_last_scan_requests(
     OUT index regclass, OUT request int, OUT wave int8, OUT object_offset int8, OUT bytes int8, OUT start_ms float8,

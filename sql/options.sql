@@ -75,6 +75,11 @@ DROP TABLE wide;
 
 SET ivfremote.probes = -2;
 SET ivfremote.probes = 1048577;
+SET ivfremote.iterative_scan = on;
+SET ivfremote.max_probes = 0;
+SET ivfremote.max_probes = -2;
+SET ivfremote.max_probes = 1048577;
+SET ivfremote.max_scan_requests = -1;
 SET ivfremote.max_concurrent_requests = 0;
 SET ivfremote.scan_timeout = '1min';
 SHOW ivfremote.scan_timeout;

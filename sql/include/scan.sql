@@ -51,14 +51,16 @@ SELECT * FROM probed();
 ALTER INDEX t_l2 RESET (probes);
 RESET ivfremote.recall_target;
 
--- A LIMIT beyond what the probed lists hold gives what they hold; from here on no coded row is lost to its bound
+-- A LIMIT beyond what the probed lists hold gives what they hold, if the scan may not go on; from here on no coded row is lost to its bound
 
 SET ivfremote.probes = 1;
 SET ivfremote.epsilon = 100;
+SET ivfremote.iterative_scan = off;
 CREATE TABLE held AS SELECT id, row_number() OVER () AS place FROM (SELECT id FROM t ORDER BY v <-> point(42, 12) LIMIT 3000) s;
 SELECT (SELECT count(*) FROM held) = rows_scored AND rows_scored = rows_returned AND rows_scored BETWEEN 1 AND 2999 AS only_those
 FROM ivfremote_last_scan();
 SELECT id FROM held ORDER BY place LIMIT 1;
+RESET ivfremote.iterative_scan;
 SET ivfremote.probes = 1048576;
 
 -- What the last statement's scans did

@@ -64,7 +64,8 @@ ListRanker::ListRanker(const Routing* routing, const float* query, const RankWis
     : ListRanker(routing, query, wish, routing->metric) {
   const uint32_t groups = routing->group_count();
   const bool coded = header_.coded();
-  const bool all = !coded || routing->list_count() <= kMaxFlatLists;
+  const bool all =
+      !coded || routing->list_count() <= kMaxFlatLists || wish.count > kGroupShare * routing->list_count();
   Start(all ? groups : static_cast<uint32_t>(std::ceil(groups * kGroupShare)), coded);
 }
 

@@ -48,6 +48,9 @@ Search::Search(const SearchOptions& options, const float* query)
 
 void Search::SetLists(const ProbedLists& lists) {
   lists_ = lists;
+  others_.clear();
+  other_centroids_.clear();
+  pending_.clear();
   if (coded()) pending_.resize(lists.count);
 }
 
@@ -85,15 +88,29 @@ void Search::AddCentroid(uint32_t list, const float* centroid) {
 }
 
 uint16_t Search::AddSegment(const SegmentEntry& segment, std::vector<BlockEntry> blocks) {
+  spilled_ |= (segment.flags & SegmentEntry::kSpilled) != 0;
+  segments_.push_back({segment, {}, {}});
+  const auto number = static_cast<uint16_t>(segments_.size() - 1);
+  SetBlocks(number, std::move(blocks));
+  return number;
+}
+
+void Search::SetBlocks(uint16_t number, std::vector<BlockEntry> blocks) {
+  Segment& segment = segments_[number];
   std::sort(blocks.begin(), blocks.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
   FetchPlanOptions options = options_.plan;
-  options.part_bytes = segment.part_bytes;
+  options.part_bytes = segment.entry.part_bytes;
   // A page more costs more than a range more.
-  if (segment.place == SegmentPlace::kPages) options.max_gap_bytes = options.whole_bytes = 0;
-  std::vector<PlannedRange> ranges = PlanRanges(blocks, options);
-  spilled_ |= (segment.flags & SegmentEntry::kSpilled) != 0;
-  segments_.push_back({segment, std::move(blocks), std::move(ranges)});
-  return static_cast<uint16_t>(segments_.size() - 1);
+  if (segment.entry.place == SegmentPlace::kPages) options.max_gap_bytes = options.whole_bytes = 0;
+  segment.ranges = PlanRanges(blocks, options);
+  segment.blocks = std::move(blocks);
+}
+
+size_t Search::requests_planned() const {
+  size_t requests = 0;
+  for (const Segment& segment : segments_)
+    if (segment.entry.place == SegmentPlace::kObject) requests += segment.ranges.size();
+  return requests;
 }
 
 void Search::ListRequests() {
@@ -192,11 +209,11 @@ Status Search::ScoreBlock(uint16_t segment, uint32_t centroid, const BlockView& 
 
 void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segment, const std::byte* tids) {
   code_scorer_->SetQuery(coder_->Residual(CentroidAt(position), residual_.data()));
-  const size_t first = bounds_.size();
-  bounds_.resize(first + rows.rows);
-  code_scorer_->Score(rows, &bounds_[first]);
-  tids_.insert(tids_.end(), tids, tids + size_t{rows.rows} * kTidBytes);
-  scored_.push_back({static_cast<uint32_t>(first), segment});
+  const size_t first = arriving_.bounds.size();
+  arriving_.bounds.resize(first + rows.rows);
+  code_scorer_->Score(rows, &arriving_.bounds[first]);
+  arriving_.tids.insert(arriving_.tids.end(), tids, tids + size_t{rows.rows} * kTidBytes);
+  arriving_.scored.push_back({static_cast<uint32_t>(first), segment});
 }
 
 Status Search::AddPending(Tid tid, uint32_t centroid, const std::byte* row) {
@@ -257,8 +274,16 @@ double Search::InOperatorUnit(float bound) const {
 }
 
 void Search::StartOrder() {
+  candidates_.insert(candidates_.end(), arrived_.begin(), arrived_.end());
   std::make_heap(candidates_.begin(), candidates_.end(), Farther());
-  queue_.Start(std::move(bounds_));
+  arrived_.clear();
+  if (!arriving_.bounds.empty()) {
+    arriving_.queue.Start(std::move(arriving_.bounds));
+    ordered_.push_back(std::move(arriving_));
+    arriving_ = {};
+  }
+  for (Segment& segment : segments_) segment.blocks.clear(), segment.ranges.clear();
+  requests_.clear();
 }
 
 bool Search::Next(Candidate* candidate) {
@@ -272,28 +297,33 @@ bool Search::Next(Candidate* candidate) {
   return false;
 }
 
-bool Search::NextCoded(Candidate* candidate) {
+void Search::FillNext(CodedRowsOfWave* rows) {
   uint32_t row;
   float bound;
-  if (!queue_.Next(&row, &bound)) return false;
-  const auto rows = std::upper_bound(scored_.begin(), scored_.end(), row, [](uint32_t value, const ScoredRows& block) {
-                      return value < block.first_row;
-                    }) - 1;
-  const Tid tid = LoadTid(&tids_[size_t{row} * kTidBytes]);
-  *candidate = {InOperatorUnit(bound), tid.block, tid.offset, rows->segment};
-  return true;
+  if (rows->has_next || !rows->queue.Next(&row, &bound)) return;
+  const auto after = std::upper_bound(rows->scored.begin(), rows->scored.end(), row,
+                                      [](uint32_t value, const ScoredRows& part) { return value < part.first_row; });
+  const Tid tid = LoadTid(&rows->tids[size_t{row} * kTidBytes]);
+  rows->next = {InOperatorUnit(bound), tid.block, tid.offset, (after - 1)->segment};
+  rows->has_next = true;
 }
 
 bool Search::NextOfAll(Candidate* candidate) {
-  if (!has_coded_) has_coded_ = NextCoded(&coded_);
-  if (!candidates_.empty() && (!has_coded_ || Farther()(coded_, candidates_.front()))) {
+  CodedRowsOfWave* nearest = nullptr;
+  for (CodedRowsOfWave& rows : ordered_) {
+    FillNext(&rows);
+    if (rows.has_next && (nearest == nullptr || Farther()(nearest->next, rows.next))) nearest = &rows;
+  }
+  if (!candidates_.empty() && (nearest == nullptr || Farther()(nearest->next, candidates_.front()))) {
     std::pop_heap(candidates_.begin(), candidates_.end(), Farther());
     *candidate = candidates_.back();
     candidates_.pop_back();
     return true;
   }
-  *candidate = coded_;
-  return std::exchange(has_coded_, false);
+  if (nearest == nullptr) return false;
+  *candidate = nearest->next;
+  nearest->has_next = false;
+  return true;
 }
 
 }  // namespace ivfremote

@@ -3,6 +3,9 @@
 //
 // It reads nothing itself. Blocks of a segment in an object store are fetched by a wave it drives step by step; blocks
 // of an embedded segment are delivered by the caller, range by range.
+//
+// A search may go on: with other lists, in another wave, while rows of the waves before are given. What comes in meanwhile
+// is scored and waits until it is put into order with the others.
 #pragma once
 
 #include <memory>
@@ -84,7 +87,8 @@ class Search {
   // `query` is copied; `options.routing_mean` need not outlive the call.
   Search(const SearchOptions& options, const float* query);
 
-  // Before blocks or coded rows come. What it points to must outlive the search.
+  // Of each wave, before its blocks or coded rows come. What it points to must live until the wave is in order. No list is
+  // probed in two waves.
   void SetLists(const ProbedLists& lists);
 
   // Whether candidates come with the operator's distances, in their order; else with lower bounds, in the order of these.
@@ -92,6 +96,10 @@ class Search {
 
   // Adds the blocks to read from one segment; returns its number. Blocks may come in any order.
   uint16_t AddSegment(const SegmentEntry& segment, std::vector<BlockEntry> blocks);
+  // Of a segment that is there: those to read in this wave.
+  void SetBlocks(uint16_t number, std::vector<BlockEntry> blocks);
+  // Requests for what has been added since rows were put into order. None of it has been sent.
+  size_t requests_planned() const;
 
   // Rows that came to a probed list from another one keep codes of that one's centroid (decision 0011), which must be there
   // before they come. MissingCentroids: the lists, ascending, whose centroids blocks refer to and nobody has added.
@@ -129,8 +137,8 @@ class Search {
   // A live row whose distance does not matter (a NULL query).
   void AddUnordered(Tid tid);
 
-  // Puts what was scored into order; then Next gives the candidates, nearest first, each row of a segment once. False at
-  // the end.
+  // Puts what was scored into order, with what is left of earlier waves, and ends the wave; then Next gives the candidates,
+  // nearest first, each row of a segment once. False at the end.
   void StartOrder();
   bool Next(Candidate* candidate);
 
@@ -154,6 +162,15 @@ class Search {
     uint32_t first_row;
     uint16_t segment;
   };
+  // The coded rows of one wave.
+  struct CodedRowsOfWave {
+    std::vector<ScoredRows> scored;
+    std::vector<float> bounds;    // by row number; in the queue, once that is started
+    std::vector<std::byte> tids;  // the same, kTidBytes each
+    BoundQueue queue;
+    bool has_next = false;  // of the queue, taken already
+    Candidate next{};
+  };
   // Coded pending rows of one centroid.
   struct PendingRows {
     std::vector<std::byte> rows;
@@ -172,10 +189,11 @@ class Search {
   bool coded() const { return options_.format.coded(); }
   void AddFloats(const float* row, Tid tid, uint16_t segment);
   void AddCandidate(double distance, Tid tid, uint16_t segment) {
-    candidates_.push_back({distance, tid.block, tid.offset, segment});
+    arrived_.push_back({distance, tid.block, tid.offset, segment});
   }
   double InOperatorUnit(float bound) const;
-  bool NextCoded(Candidate* candidate);
+  // Looks for the next row of a wave.
+  void FillNext(CodedRowsOfWave* rows);
   bool NextOfAll(Candidate* candidate);
 
   SearchOptions options_;
@@ -193,7 +211,8 @@ class Search {
   RangeBuffer page_buffer_;
 
   // Exact rows, which a coded search may have too: the pending ones of an index that was not trained then
-  std::vector<Candidate> candidates_;
+  std::vector<Candidate> candidates_;  // in order: a heap
+  std::vector<Candidate> arrived_;     // not yet
   std::vector<float> aligned_row_;
   std::vector<std::byte> query_bits_;  // bits only
   std::vector<uint32_t> distances_;    // scratch
@@ -206,12 +225,8 @@ class Search {
   std::vector<float> other_centroids_;
   std::vector<float> residual_;
   std::vector<PendingRows> pending_;  // by position of the centroid
-  std::vector<ScoredRows> scored_;
-  std::vector<float> bounds_;     // by row number
-  std::vector<std::byte> tids_;   // the same, kTidBytes each
-  BoundQueue queue_;
-  bool has_coded_ = false;  // of the queue, taken already: the next one, which is
-  Candidate coded_;
+  CodedRowsOfWave arriving_;
+  std::vector<CodedRowsOfWave> ordered_;
 
   // Rows of spilled segments given already: the second copy is left out.
   bool spilled_ = false;

@@ -20,5 +20,7 @@ IndexScanDesc AmBeginScan(Relation index, int key_count, int order_by_count);
 void AmRescan(IndexScanDesc scan, ScanKey keys, int key_count, ScanKey order_bys, int order_by_count);
 bool AmGetTuple(IndexScanDesc scan, ScanDirection direction);
 void AmEndScan(IndexScanDesc scan);
+// So many rows of each search are not what the caller asked for: it asks for as many more, and no list is read for them.
+void IgnoreRows(IndexScanDesc scan, uint32_t rows);
 
 }  // namespace ivfremote

@@ -24,13 +24,15 @@ namespace {
 // A cost unit is about 0.01 ms.
 constexpr double kCostPerMs = 100;
 constexpr double kTypicalDimensions = 768;
+// ivfremote.max_probes = -1, in lists of the first wave.
+constexpr double kDefaultMostWaves = 8;
 // Rows of the table read for their exact distances before the first is returned.
 constexpr double kRerankedRows = 20;
 
 // What the planner needs of an index.
 struct IndexFigures {
   double lists = 0;  // 0: untrained
-  double probes = 0;
+  double probes = 0;  // of the first wave
   double dimensions = 0;
   double bits = 32;  // of a dimension of a stored row
   bool coded = false;
@@ -92,9 +94,16 @@ double ShareProbed(const IndexFigures& figures) {
   return figures.lists == 0 ? 1 : std::min(1.0, figures.probes / figures.lists);
 }
 
-// The cost of the search itself, paid before the first row.
-Cost SearchCost(const IndexFigures& figures) {
+// The same of a scan that goes on to its end.
+double MostProbed(const IndexFigures& figures) {
   const double share = ShareProbed(figures);
+  if (figures.lists == 0 || settings.iterative_scan == static_cast<int>(IterativeScan::kOff)) return share;
+  const double most = settings.max_probes < 0 ? kDefaultMostWaves * figures.probes : settings.max_probes;
+  return std::clamp(most / figures.lists, share, 1.0);
+}
+
+// The cost of the search itself, paid before the first row, where that share of the lists is read.
+Cost SearchCost(const IndexFigures& figures, double share) {
   // Some 30 dimensions of floats are scored in the time of one operator call, and codes by their bytes.
   const double vector_cost = cpu_operator_cost * (1 + figures.dimensions / 30);
   const double row_cost = vector_cost * figures.bits / 32;
@@ -127,10 +136,13 @@ void AmCostEstimate(PlannerInfo* root, IndexPath* path, double loop_count, Cost*
   genericcostestimate(root, path, loop_count, &costs);
   const IndexFigures figures = IsHypothetical(index) ? Hypothetical(index->tuples) : Measured(index->indexoid);
 
-  *startup = SearchCost(figures);
-  // The scan ends with the lists it probes.
-  const double share = ShareProbed(figures);
+  const double first = ShareProbed(figures);
+  *startup = SearchCost(figures, first);
+  // The scan ends with the lists it may read. A LIMIT takes its part of them; a filter, more.
+  const double share = MostProbed(figures);
   *total = *startup + costs.numIndexTuples * share * cpu_index_tuple_cost;
+  if (share > first)
+    *total += SearchCost(figures, share) - *startup + std::log2(share / first) * figures.request_latency_ms * kCostPerMs;
   // So whoever wants all rows in order gets them from a sequential scan.
   if (root->tuple_fraction <= 0) *total += disable_cost;
   *selectivity = costs.indexSelectivity * share;

@@ -1,5 +1,6 @@
 #include "pg/last_scan.h"
 
+#include <algorithm>
 #include <cstring>
 
 extern "C" {
@@ -61,7 +62,7 @@ ScanRecord* FindRecord(Oid index) {
 void AddToStatement(const ScanRecord& scan) {
   ScanRecord* sum = FindRecord(scan.index);
   sum->scans += scan.scans;
-  sum->lists = scan.lists;
+  sum->lists = std::max(sum->lists, scan.lists);
   sum->lists_probed += scan.lists_probed;
   sum->waves += scan.waves;
   sum->requests += scan.requests;
@@ -78,6 +79,10 @@ void AddToStatement(const ScanRecord& scan) {
 ScanRecord StatementSoFar(Oid index) { return *FindRecord(index); }
 
 void CountTableRows(Oid index, uint64 rows) { FindRecord(index)->table_rows_read += rows; }
+
+void CountLeftOutRows(Oid index, uint64 rows) { FindRecord(index)->rows_left_out += rows; }
+
+void RecordEnd(Oid index, const char* by) { FindRecord(index)->ended_by = by; }
 
 void CountReturnedRow(Oid index) { ++FindRecord(index)->rows_returned; }
 
@@ -111,16 +116,18 @@ Datum ivfremote_last_scan(PG_FUNCTION_ARGS) {
   auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
   for (int i = 0; i < scan_count; ++i) {
     const ScanRecord& scan = scans[i];
-    Datum values[16] = {ObjectIdGetDatum(scan.index),         UInt64GetDatum(scan.scans),
+    Datum values[18] = {ObjectIdGetDatum(scan.index),         UInt64GetDatum(scan.scans),
                         UInt64GetDatum(scan.lists),           UInt64GetDatum(scan.lists_probed),
                         UInt64GetDatum(scan.waves),           UInt64GetDatum(scan.requests),
                         UInt64GetDatum(scan.blocks),          UInt64GetDatum(scan.bytes_fetched),
                         UInt64GetDatum(scan.bytes_used),      UInt64GetDatum(scan.rows_scored),
                         UInt64GetDatum(scan.pending_rows_scored), UInt64GetDatum(scan.table_rows_read),
-                        UInt64GetDatum(scan.rows_returned),
+                        UInt64GetDatum(scan.rows_returned),       UInt64GetDatum(scan.rows_left_out),
+                        scan.ended_by == nullptr ? Datum{0} : CStringGetTextDatum(scan.ended_by),
                         Float8GetDatum(scan.quantizer_ms),    Float8GetDatum(scan.fetch_ms),
                         Float8GetDatum(scan.score_ms)};
-    bool nulls[16] = {};
+    bool nulls[18] = {};
+    nulls[14] = scan.ended_by == nullptr;
     tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
   }
   return Datum{0};

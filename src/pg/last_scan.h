@@ -21,6 +21,8 @@ struct ScanRecord {
   uint64 pending_rows_scored;
   uint64 table_rows_read;  // for their exact distances
   uint64 rows_returned;
+  uint64 rows_left_out;    // nearer than one returned before
+  const char* ended_by;    // of the last scan that came to its end; a constant, or null
   double quantizer_ms;
   double fetch_ms;  // waiting for and reading blocks, without scoring them
   double score_ms;
@@ -34,6 +36,9 @@ ScanRecord StatementSoFar(Oid index);
 
 void CountReturnedRow(Oid index);
 void CountTableRows(Oid index, uint64 rows);
+void CountLeftOutRows(Oid index, uint64 rows);
+// A scan has no more rows; `by` is a constant.
+void RecordEnd(Oid index, const char* by);
 
 // Keeps one request of the running statement; times are since the scan's start.
 void RecordRequest(Oid index, const RequestTrace& request, Clock::time_point scan_start);

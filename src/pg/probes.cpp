@@ -20,6 +20,27 @@ ProbeSetting Fixed(double lists, uint32_t list_count, const ProbeRule& rule) {
   return {rule, std::numeric_limits<float>::infinity(), probes, static_cast<double>(probes), 0};
 }
 
+// Up to which rows the curve is asked: beyond, lists grow as rows do.
+double KnownRows(const RecallCurve& curve) { return std::max<double>(curve.points.back().k, settings.recall_k); }
+
+CurvePoint PointAt(const RecallCurve& curve, double rows, double recall) {
+  CurvePoint point{};
+  CallCore([&] {
+    point = curve.At(static_cast<uint32_t>(std::min(rows, KnownRows(curve))), recall);
+    return Status::Ok();
+  });
+  if (rows > KnownRows(curve)) point.lists *= static_cast<float>(rows / KnownRows(curve));
+  return point;
+}
+
+// How many times the lists of recall_k rows so many rows take.
+double Growth(const RecallCurve* curve, double rows) {
+  if (rows <= settings.recall_k) return 1;
+  if (curve == nullptr) return std::sqrt(rows / settings.recall_k);
+  return PointAt(*curve, rows, kDefaultRecall).lists /
+         std::max(1.0f, PointAt(*curve, settings.recall_k, kDefaultRecall).lists);
+}
+
 }  // namespace
 
 ProbeWish ProbeWishOf(Relation index) {
@@ -30,25 +51,23 @@ ProbeWish ProbeWishOf(Relation index) {
   return {0, options->recall_target >= 0 ? options->recall_target : kDefaultRecall};
 }
 
-ProbeSetting ProbeSettingOf(Relation index, uint32_t list_count, const RecallCurve* curve) {
-  const bool calibrated = curve != nullptr && curve->queries > 0;
-  const ProbeRule rule = calibrated ? curve->rule : ProbeRule{};
+ProbeSetting ProbeSettingOf(Relation index, uint32_t list_count, const RecallCurve* curve, double rows) {
+  if (curve != nullptr && curve->queries == 0) curve = nullptr;
+  const ProbeRule rule = curve != nullptr ? curve->rule : ProbeRule{};
   const auto [probes, recall] = ProbeWishOf(index);
-  if (probes > 0) return Fixed(probes, list_count, rule);
+  if (probes > 0) return Fixed(probes * Growth(curve, rows), list_count, rule);
   if (recall >= 1) return Fixed(list_count, list_count, rule);
-  if (!calibrated) return Fixed(std::max(8.0, std::round(std::sqrt(list_count))), list_count, rule);
-  CurvePoint point{};
-  CallCore([&] {
-    point = curve->At(static_cast<uint32_t>(settings.recall_k), recall);
-    return Status::Ok();
-  });
+  if (curve == nullptr)
+    return Fixed(std::max(8.0, std::round(std::sqrt(list_count))) * Growth(curve, rows), list_count, rule);
+  const CurvePoint point = PointAt(*curve, rows, recall);
   if (std::isinf(point.stop)) return Fixed(list_count, list_count, rule);
+  if (rows > KnownRows(*curve)) return Fixed(std::ceil(point.lists), list_count, rule);
   const double most = std::ceil(kMaxOverMean * point.lists) + 8;
   return {rule, point.stop, static_cast<uint32_t>(std::min<double>(most, list_count)), point.lists, recall};
 }
 
 ProbeSetting ProbeSettingOf(Relation index, const MetaPage& meta) {
-  return ProbeSettingOf(index, meta.list_count, &GetResidentIndex(index, meta)->curve);
+  return ProbeSettingOf(index, meta.list_count, &GetResidentIndex(index, meta)->curve, settings.recall_k);
 }
 
 double EpsilonOf(uint32_t bits) {

@@ -24,11 +24,12 @@ struct ProbeWish {
 };
 ProbeWish ProbeWishOf(Relation index);
 
-// What it takes; for a recall without a curve max(8, round(sqrt(lists))). `curve` may be null. More lists than there are:
-// all.
-ProbeSetting ProbeSettingOf(Relation index, uint32_t list_count, const RecallCurve* curve);
+// What it takes for the nearest `rows` rows; for a recall without a curve max(8, round(sqrt(lists))). A number of lists, and
+// that, are for recall_k rows: for more they grow as the curve's lists do, or the square root of rows. `curve` may be null.
+// More lists than there are: all.
+ProbeSetting ProbeSettingOf(Relation index, uint32_t list_count, const RecallCurve* curve, double rows);
 
-// The same for a trained index whose curve is looked up.
+// The same for the recall_k rows of a trained index whose curve is looked up.
 ProbeSetting ProbeSettingOf(Relation index, const MetaPage& meta);
 
 // Standard errors between a row's estimate and its bound: ivfremote.epsilon, or the default for codes of that width.

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/distance.h"
+#include "pg/access_method.h"
 #include "pg/compat.h"
 #include "pg/last_scan.h"
 #include "pg/pending.h"
@@ -71,6 +72,8 @@ MeasuredRecall MeasureRecall(RecallRun* run) {
   ScanKeyData key;
   InitOrderBy(run->index, &key);
   IndexScanDesc scan = IVFREMOTE_BEGIN_SCAN(run->heap, run->index, run->snapshot, 0, 1);
+  // A query from the table finds itself.
+  if (!(*run->queries)->tids.empty()) IgnoreRows(scan, 1);
   for (uint32_t i = 0; i < run->query_count; ++i) {
     CHECK_FOR_INTERRUPTS();
     TrueNeighbours truth{};

@@ -34,6 +34,7 @@ constexpr uint32_t kMaxAhead = 16;
 
 struct Rerank {
   IndexScanDesc scan;
+  bool strict;
   NextCandidate next;
   void* argument;
 
@@ -44,6 +45,7 @@ struct Rerank {
   EState* executor;
   MemoryContext row_context;
   uint64 fetched;
+  uint64 left_out;
 
   // Candidates to come, a ring: their heap blocks are being read ahead.
   Candidate ahead[kMaxAhead];
@@ -59,10 +61,11 @@ struct Rerank {
   double returned;  // the distance of the last one returned
 };
 
-Rerank* StartRerank(IndexScanDesc scan, NextCandidate next, void* argument) {
+Rerank* StartRerank(IndexScanDesc scan, bool strict, NextCandidate next, void* argument) {
   auto* rerank = static_cast<Rerank*>(palloc0(sizeof(Rerank)));
   Relation heap = scan->heapRelation;
   rerank->scan = scan;
+  rerank->strict = strict;
   rerank->next = next;
   rerank->argument = argument;
   rerank->fetch = table_index_fetch_begin(heap);
@@ -117,9 +120,13 @@ static void Fetch(Rerank* rerank, const Candidate& candidate) {
   MemoryContextSwitchTo(old);
   MemoryContextReset(rerank->row_context);
   if (rerank->executor != nullptr) ResetPerTupleExprContext(rerank->executor);
-  // Nearer than a row that is returned already: its bound was wrong, its place is behind us. It is lost, as it would have
-  // been to a LIMIT there.
-  if (isnull || distance < rerank->returned) return;
+  if (isnull) return;
+  // Nearer than a row that is returned already: its bound was wrong or its list came late, its place is behind us. It is lost,
+  // as it would have been to a LIMIT there.
+  if (rerank->strict && distance < rerank->returned) {
+    ++rerank->left_out;
+    return;
+  }
   if (rerank->count == rerank->capacity) {
     rerank->capacity *= 2;
     rerank->rows = static_cast<Row*>(repalloc_huge(rerank->rows, rerank->capacity * sizeof(Row)));
@@ -141,6 +148,21 @@ static void ReadAhead(Rerank* rerank) {
   }
 }
 
+// The next candidate of the ring.
+static Candidate TakeAhead(Rerank* rerank) {
+  const Candidate candidate = rerank->ahead[rerank->ahead_first];
+  rerank->ahead_first = (rerank->ahead_first + 1) % kMaxAhead;
+  --rerank->ahead_count;
+  return candidate;
+}
+
+void AwaitCandidates(Rerank* rerank) {
+  while (rerank->ahead_count > 0) Fetch(rerank, TakeAhead(rerank));
+  ExecClearTuple(rerank->slot);
+  table_index_fetch_reset(rerank->fetch);
+  rerank->exhausted = false;
+}
+
 bool RerankNext(Rerank* rerank, Tid* tid) {
   bool found = false;
   for (;;) {
@@ -156,10 +178,7 @@ bool RerankNext(Rerank* rerank, Tid* tid) {
       break;
     }
     if (!more) break;
-    const Candidate candidate = rerank->ahead[rerank->ahead_first];
-    rerank->ahead_first = (rerank->ahead_first + 1) % kMaxAhead;
-    --rerank->ahead_count;
-    Fetch(rerank, candidate);
+    Fetch(rerank, TakeAhead(rerank));
   }
   ExecClearTuple(rerank->slot);
   table_index_fetch_reset(rerank->fetch);
@@ -167,6 +186,8 @@ bool RerankNext(Rerank* rerank, Tid* tid) {
 }
 
 uint64 RowsFetched(const Rerank* rerank) { return rerank->fetched; }
+
+uint64 RowsLeftOut(const Rerank* rerank) { return rerank->left_out; }
 
 void EndRerank(Rerank* rerank) {
   ExecDropSingleTupleTableSlot(rerank->slot);

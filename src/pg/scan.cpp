@@ -1,6 +1,9 @@
-// amrescan, amgettuple, amendscan: the first tuple asked for runs the whole search, later ones drain it.
+// amrescan, amgettuple, amendscan: the first tuple asked for runs the search, later ones drain it; and where that doesn't
+// fill the executor's LIMIT, the search goes on in further waves.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "core/distance.h"
 #include "pg/access_method.h"
@@ -16,13 +19,22 @@
 namespace ivfremote {
 namespace {
 
+// The next wave starts when so much of the rows that the lists so far are for has been returned: late enough that few scans
+// end before they need it, early enough that a part of it is there by then.
+constexpr double kPrefetchShare = 0.75;
+
 // The scan's opaque: plain data, in the scan's memory context; what one search needs is in `context`.
 struct Scan {
   MemoryContext context;  // reset at every rescan
   bool searched;
+  uint32_t not_counted;   // rows returned that the caller has no use for
   IndexSearch search;
-  TreeReader* tid_maps;  // by segment number
-  Rerank* rerank;        // null: candidates come in the order they are returned in
+  TreeReader* tid_maps;   // by segment number
+  uint32_t tid_map_count;
+  Rerank* rerank;         // null: candidates come in the order they are returned in
+  bool strict;
+  double returned;        // rows
+  double last_distance;   // of the row returned last, without a rerank
 };
 
 void CheckScan(IndexScanDesc scan) {
@@ -65,14 +77,38 @@ void EndSearch(Scan* state) {
   state->searched = false;
 }
 
+ScanRecord NewRecord(const IndexSearch& search) {
+  ScanRecord record;
+  std::memset(&record, 0, sizeof record);
+  record.index = RelationGetRelid(search.index);
+  return record;
+}
+
+// After a wave, or a part of one.
+void AddRecord(const IndexSearch& search, const ScanRecord& record) {
+  AddToStatement(record);
+  elog(DEBUG1,
+       "ivfremote: index \"%s\": %llu of %llu lists, %llu waves, %llu requests, %llu bytes fetched, %llu used, "
+       "%llu rows scored, quantizer %.3f ms, fetch %.3f ms, scoring %.3f ms",
+       RelationGetRelationName(search.index), static_cast<unsigned long long>(record.lists_probed),
+       static_cast<unsigned long long>(record.lists), static_cast<unsigned long long>(record.waves),
+       static_cast<unsigned long long>(record.requests), static_cast<unsigned long long>(record.bytes_fetched),
+       static_cast<unsigned long long>(record.bytes_used), static_cast<unsigned long long>(record.rows_scored),
+       record.quantizer_ms, record.fetch_ms, record.score_ms);
+}
+
+// A wave may be the first that has blocks of a segment.
+void ReadTidMaps(Scan* state) {
+  const IndexSearch& search = state->search;
+  for (uint32_t& i = state->tid_map_count; i < (*search.search)->segment_count(); ++i)
+    TreeReaderInit(&state->tid_maps[i], search.index, search.segments[i]->id, search.segments[i]->tid_map);
+}
+
 void StartSearch(IndexScanDesc scan, Scan* state) {
   Relation index = scan->indexRelation;
   pgstat_count_index_scan(index);
   IndexSearch* search = &state->search;
-  std::memset(search, 0, sizeof *search);
-  search->index = index;
-  search->meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
-  ReadMeta(index, search->meta);
+  InitSearch(search, index);
   const MetaPage& meta = *search->meta;
 
   const bool null_query = (scan->orderByData->sk_flags & SK_ISNULL) != 0;
@@ -83,9 +119,7 @@ void StartSearch(IndexScanDesc scan, Scan* state) {
   if (meta.dimensions != 0 && query.dimensions != meta.dimensions)
     ThrowDifferentDimensions(query_type, meta.dimensions, query.dimensions);
   search->float32_operator = query_type == ValueType::kVector || query_type == ValueType::kHalfvec;
-  ScanRecord record;
-  std::memset(&record, 0, sizeof record);
-  record.index = RelationGetRelid(index);
+  ScanRecord record = NewRecord(*search);
   record.scans = 1;
   const bool ordered =
       !null_query && (meta.metric != Metric::kCosine || SquaredNorm(query.values, query.dimensions) > 0);
@@ -93,25 +127,70 @@ void StartSearch(IndexScanDesc scan, Scan* state) {
     AddAllRows(search);
   else
     SearchLists(search, query.values, &record);
-  AddToStatement(record);
-  elog(DEBUG1,
-       "ivfremote: index \"%s\": %llu of %llu lists, %llu waves, %llu requests, %llu bytes fetched, %llu used, "
-       "%llu rows scored, quantizer %.3f ms, fetch %.3f ms, scoring %.3f ms",
-       RelationGetRelationName(index), static_cast<unsigned long long>(record.lists_probed),
-       static_cast<unsigned long long>(record.lists), static_cast<unsigned long long>(record.waves),
-       static_cast<unsigned long long>(record.requests), static_cast<unsigned long long>(record.bytes_fetched),
-       static_cast<unsigned long long>(record.bytes_used), static_cast<unsigned long long>(record.rows_scored),
-       record.quantizer_ms, record.fetch_ms, record.score_ms);
+  AddRecord(*search, record);
+  state->tid_maps = static_cast<TreeReader*>(palloc(MetaPage::kMaxSegments * sizeof(TreeReader)));
+  state->tid_map_count = 0;
+  ReadTidMaps(state);
+  state->returned = 0;
+  state->last_distance = -std::numeric_limits<double>::infinity();
+  state->strict = settings.iterative_scan != static_cast<int>(IterativeScan::kRelaxedOrder);
+  if (!search->exact && settings.rerank) state->rerank = StartRerank(scan, state->strict, NextLive, state);
+}
 
-  const uint32_t segments = (*search->search)->segment_count();
-  state->tid_maps = static_cast<TreeReader*>(palloc(std::max(segments, 1u) * sizeof(TreeReader)));
-  for (uint32_t i = 0; i < segments; ++i)
-    TreeReaderInit(&state->tid_maps[i], index, search->segments[i]->id, search->segments[i]->tid_map);
-  CallCore([&] {
-    (*search->search)->StartOrder();
-    return Status::Ok();
-  });
-  if (!search->exact && settings.rerank) state->rerank = StartRerank(scan, NextLive, state);
+// Starts the next wave unless one is under way; false if there is none.
+bool StartWaveOf(Scan* state) {
+  if (state->search.under_way) return true;
+  if (state->search.lists.end != ScanEnd::kNone) return false;
+  ScanRecord record = NewRecord(state->search);
+  const bool started = StartNextWave(&state->search, &record);
+  AddToStatement(record);
+  return started;
+}
+
+// Reads the lists of the next wave; false if there are none.
+bool NextWave(Scan* state) {
+  if (!StartWaveOf(state)) return false;
+  if (state->rerank != nullptr) AwaitCandidates(state->rerank);
+  ScanRecord record = NewRecord(state->search);
+  FinishNextWave(&state->search, &record);
+  AddRecord(state->search, record);
+  ReadTidMaps(state);
+  return true;
+}
+
+// Before a row is returned that is beyond those that the lists so far are for, the lists it takes are read: one of them may
+// hold a nearer row.
+void ReadAheadOf(Scan* state, double row) {
+  IndexSearch* search = &state->search;
+  while (row > search->rows_covered && NextWave(state)) {
+  }
+  if (search->under_way)
+    LookAhead(search);
+  else if (search->waves > 1 && row > search->rows_covered * kPrefetchShare)
+    StartWaveOf(state);
+}
+
+// The next row of the lists read so far.
+bool NextRow(Scan* state, Tid* tid) {
+  const Oid index = RelationGetRelid(state->search.index);
+  if (state->rerank != nullptr) {
+    const uint64 fetched = RowsFetched(state->rerank);
+    const uint64 left_out = RowsLeftOut(state->rerank);
+    const bool found = RerankNext(state->rerank, tid);
+    CountTableRows(index, RowsFetched(state->rerank) - fetched);
+    if (RowsLeftOut(state->rerank) > left_out) CountLeftOutRows(index, RowsLeftOut(state->rerank) - left_out);
+    return found;
+  }
+  for (Candidate candidate; NextLive(state, &candidate);) {
+    if (state->strict && candidate.distance < state->last_distance) {
+      CountLeftOutRows(index, 1);
+      continue;
+    }
+    state->last_distance = candidate.distance;
+    *tid = candidate.tid();
+    return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -141,27 +220,26 @@ bool AmGetTuple(IndexScanDesc scan, ScanDirection) {
     StartSearch(scan, state);
     state->searched = true;
   }
-  bool found;
+  ReadAheadOf(state, state->returned + 1 - state->not_counted);
   Tid tid;
-  if (state->rerank != nullptr) {
-    const uint64 fetched = RowsFetched(state->rerank);
-    found = RerankNext(state->rerank, &tid);
-    CountTableRows(RelationGetRelid(scan->indexRelation), RowsFetched(state->rerank) - fetched);
-  } else {
-    Candidate candidate;
-    found = NextLive(state, &candidate);
-    if (found) tid = candidate.tid();
-  }
+  bool found = NextRow(state, &tid);
+  while (!found && NextWave(state)) found = NextRow(state, &tid);
   MemoryContextSwitchTo(old);
   // After the rows have been looked at: those that VACUUM took out too early for this snapshot are missing.
   IVFREMOTE_TEST_OLD_SNAPSHOT(scan->xs_snapshot, scan->indexRelation);
-  if (!found) return false;
+  if (!found) {
+    RecordEnd(RelationGetRelid(scan->indexRelation), ScanEndName(state->search.lists.end));
+    return false;
+  }
+  ++state->returned;
   SetItemPointer(&scan->xs_heaptid, tid);
   scan->xs_recheck = false;
   scan->xs_recheckorderby = false;
   CountReturnedRow(RelationGetRelid(scan->indexRelation));
   return true;
 }
+
+void IgnoreRows(IndexScanDesc scan, uint32_t rows) { static_cast<Scan*>(scan->opaque)->not_counted = rows; }
 
 void AmEndScan(IndexScanDesc scan) {
   auto* state = static_cast<Scan*>(scan->opaque);

@@ -1,93 +1,17 @@
 #include "pg/search_index.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/half.h"
-#include "core/list_ranker.h"
 #include "pg/index_cache.h"
-#include "pg/pending.h"
 #include "pg/probes.h"
 #include "pg/routing_pages.h"
 #include "pg/server.h"
 #include "pg/settings.h"
-#include "pg/stream.h"
 #include "pg/test_point.h"
 #include "pg/tid_map.h"
 
 namespace ivfremote {
-namespace {
-
-double MillisecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
-// --------------------------------------------------------------------------------------------------------------------
-// Which lists
-
-struct Ranked {
-  ProbedLists lists;
-  float* mean;  // of the routing; only of coded indexes
-};
-
-// Copies the centroids of the lists to be probed: the session's index may be replaced while this scan runs.
-void CopyCentroids(TreeReader* reader, const Routing& routing, ProbedLists* lists) {
-  const size_t d = routing.dimensions;
-  if (!routing.centroids.empty()) {
-    auto* floats = static_cast<float*>(palloc_extended(lists->count * d * sizeof(float), MCXT_ALLOC_HUGE));
-    for (uint32_t i = 0; i < lists->count; ++i)
-      std::memcpy(floats + i * d, &routing.centroids[lists->numbers[i] * d], d * sizeof(float));
-    lists->floats = floats;
-    return;
-  }
-  const RoutingHeader header = routing.header();
-  auto* halves = static_cast<uint16_t*>(palloc_extended(lists->count * header.CentroidBytes(), MCXT_ALLOC_HUGE));
-  for (uint32_t i = 0; i < lists->count; ++i) {
-    CHECK_FOR_INTERRUPTS();
-    ReadStream(reader, header.CentroidOffset(lists->numbers[i]), header.CentroidBytes(),
-               reinterpret_cast<std::byte*>(halves + i * d));
-  }
-  lists->halves = halves;
-  lists->scale = header.scale();
-}
-
-// Ranks the lists and takes those to probe, ascending, with their centroids as codes need them.
-Ranked RankLists(const IndexSearch* search, const float* query) {
-  const MetaPage& meta = *search->meta;
-  const ResidentIndex* resident = GetResidentIndex(search->index, meta);
-  const ProbeSetting setting = ProbeSettingOf(search->index, meta.list_count, &resident->curve);
-  TreeReader reader;
-  RoutingReaderInit(&reader, search->index, meta);
-  const Routing* routing = &resident->routing;
-  Held<Routing>* read = nullptr;
-  if (routing->list_count() == 0) {
-    read = Hold<Routing>(CurrentMemoryContext, [] { return new Routing(); });
-    ReadRouting(&reader, meta, RoutingPart::kLists, read->object);
-    routing = read->object;
-  }
-  Held<ListRanker>* ranker = Hold<ListRanker>(CurrentMemoryContext, [&] {
-    return new ListRanker(routing, query, {setting.rule, setting.max_lists, setting.stop});
-  });
-  FeedRanker(&reader, ranker->object);
-
-  Ranked ranked{};
-  auto* numbers = static_cast<uint32_t*>(palloc(setting.max_lists * sizeof(uint32_t)));
-  ranked.mean = static_cast<float*>(palloc(meta.dimensions * sizeof(float)));
-  CallCore([&] {
-    std::vector<RankedList> best;
-    (*ranker)->Rank(setting.rule, &best);
-    for (size_t i = 0; i < best.size(); ++i) numbers[i] = best[i].list;
-    std::sort(numbers, numbers + best.size());
-    ranked.lists.count = static_cast<uint32_t>(best.size());
-    std::copy(routing->mean.begin(), routing->mean.end(), ranked.mean);
-    return Status::Ok();
-  });
-  Drop(ranker);
-  ranked.lists.numbers = numbers;
-  if (meta.format().coded()) CopyCentroids(&reader, *routing, &ranked.lists);
-  if (read != nullptr) Drop(read);
-  return ranked;
-}
 
 // Gives the search the centroid of a list that is not probed, for codes that refer to it: from the session's copy, or pages.
 void AddCentroid(IndexSearch* search, uint32_t list) {
@@ -114,6 +38,19 @@ void AddCentroid(IndexSearch* search, uint32_t list) {
   pfree(halves);
 }
 
+void AddUnordered(IndexSearch* search, Tid tid) {
+  CallCore([&] {
+    (*search->search)->AddUnordered(tid);
+    return Status::Ok();
+  });
+}
+
+namespace {
+
+double MillisecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
 // The centroids that blocks of the probed lists refer to.
 void AddCentroidsOfBlocks(IndexSearch* search) {
   Held<std::vector<uint32_t>>* missing = Hold<std::vector<uint32_t>>(
@@ -124,171 +61,6 @@ void AddCentroidsOfBlocks(IndexSearch* search) {
   }
   Drop(missing);
 }
-
-// --------------------------------------------------------------------------------------------------------------------
-// Which blocks
-
-struct Blocks {
-  uint32_t count;
-  uint32_t capacity;
-  BlockEntry* entries;
-};
-
-void AddBlock(Blocks* blocks, const BlockEntry& entry) {
-  if (blocks->count == blocks->capacity) {
-    blocks->capacity *= 2;
-    blocks->entries =
-        static_cast<BlockEntry*>(repalloc_huge(blocks->entries, blocks->capacity * sizeof(BlockEntry)));
-  }
-  blocks->entries[blocks->count++] = entry;
-}
-
-// A segment's directory: the session's copy, or its pages.
-struct DirectorySource {
-  Bytes resident;
-  TreeReader reader;
-};
-
-void ReadDirectory(DirectorySource* source, uint64_t offset, size_t length, void* to) {
-  if (source->resident.empty())
-    ReadStream(&source->reader, offset, length, static_cast<std::byte*>(to));
-  else
-    std::memcpy(to, source->resident.data() + offset, length);
-}
-
-// The blocks of the probed lists in one segment.
-Blocks FindBlocks(const IndexSearch* search, uint32_t segment_number, const ProbedLists& lists) {
-  const SegmentEntry& segment = search->meta->segments[segment_number];
-  Blocks blocks{0, std::max<uint32_t>(lists.count, 8), nullptr};
-  blocks.entries = static_cast<BlockEntry*>(palloc_extended(blocks.capacity * sizeof(BlockEntry), MCXT_ALLOC_HUGE));
-  DirectorySource source{GetResidentIndex(search->index, *search->meta)->directories[segment_number], {}};
-  TreeReaderInit(&source.reader, search->index, segment.id, segment.directory);
-  std::byte bytes[DirectoryHeader::kBytes];
-  if (segment.directory.bytes < sizeof bytes)
-    ThrowCorruptIndex(search->index, segment.directory.root, "directory has the wrong length");
-  ReadDirectory(&source, 0, sizeof bytes, bytes);
-  DirectoryHeader header;
-  CheckContent(search->index, segment.directory.root, RunCore([&] { return DecodeDirectoryHeader(bytes, &header); }));
-  if (header.EncodedBytes() != segment.directory.bytes)
-    ThrowCorruptIndex(search->index, segment.directory.root, "directory has the wrong length");
-  for (uint32_t i = 0; i < lists.count; ++i) {
-    CHECK_FOR_INTERRUPTS();
-    const uint32_t list = lists.numbers[i];
-    if (list >= header.list_count) continue;
-    ListEntry entry;
-    ReadDirectory(&source, header.ListEntryOffset(list), sizeof entry, &entry);
-    if (entry.first_block > header.block_count || entry.block_count > header.block_count - entry.first_block)
-      ThrowCorruptIndex(search->index, segment.directory.root, "directory has an impossible list");
-    for (uint32_t k = 0; k < entry.block_count; ++k) {
-      BlockEntry block;
-      ReadDirectory(&source, header.BlockEntryOffset(entry.first_block + k), sizeof block, &block);
-      CheckContent(search->index, segment.directory.root,
-                   RunCore([&] { return CheckBlockEntry(block, list, segment.bytes); }));
-      AddBlock(&blocks, block);
-    }
-  }
-  return blocks;
-}
-
-// Adds the blocks of the probed lists in all segments; whether any is in a store.
-bool AddSegments(IndexSearch* search, const ProbedLists& lists) {
-  bool remote = false;
-  for (uint32_t i = 0; i < search->meta->segment_count; ++i) {
-    const SegmentEntry& segment = search->meta->segments[i];
-    const Blocks blocks = FindBlocks(search, i, lists);
-    if (blocks.count == 0) continue;
-    CallCore([&] {
-      const uint16_t number = (*search->search)
-                                  ->AddSegment(segment, std::vector<BlockEntry>(blocks.entries,
-                                                                                blocks.entries + blocks.count));
-      search->segments[number] = &segment;
-      return Status::Ok();
-    });
-    remote |= segment.place == SegmentPlace::kObject;
-  }
-  return remote;
-}
-
-// --------------------------------------------------------------------------------------------------------------------
-// Pending rows
-
-// In place of the lists probed: add all rows, without a distance.
-constexpr ProbedLists kAllRows;
-
-// Whether only rows of these lists count. Untrained indexes have none: null.
-bool Restricts(const ProbedLists* lists) { return lists != nullptr && lists != &kAllRows; }
-
-void AddUnordered(IndexSearch* search, Tid tid) {
-  CallCore([&] {
-    (*search->search)->AddUnordered(tid);
-    return Status::Ok();
-  });
-}
-
-// Adds the rows of one pending page and returns the next page of its chain.
-BlockNumber AddPendingPage(IndexSearch* search, const PendingGeneration& generation, BlockNumber block,
-                           uint32_t* position, const PendingLayout& layout, const ProbedLists* lists,
-                           std::byte* wide_row) {
-  LookAtWave(search);
-  TestPoint("search.pending");
-  PageCopy page;
-  CopyPage(search->index, block, PageKind::kPending, generation.id, &page);
-  CheckPendingRows(search->index, block, layout, page.special, position);
-  for (uint32_t i = 0; i < page.special.used; ++i) {
-    const std::byte* at = page.payload + layout.RowOffset(i);
-    PendingRow row;
-    std::memcpy(&row, at, sizeof row);
-    if ((row.flags & PendingRow::kDead) != 0) continue;
-    if (Restricts(lists) && lists->Find(row.list) == lists->count) continue;
-    const Tid tid{row.tid_block, row.tid_offset};
-    const std::byte* code = at + sizeof row;
-    if (lists == &kAllRows) {
-      AddUnordered(search, tid);
-      continue;
-    }
-    if (layout.wide) {
-      StreamRef ref;
-      std::memcpy(&ref, code, sizeof ref);
-      if (ref.bytes != layout.code_bytes) ThrowCorruptIndex(search->index, block, "a pending row has no code");
-      TreeReader reader;
-      TreeReaderInit(&reader, search->index, generation.id, ref);
-      ReadStream(&reader, 0, layout.code_bytes, wide_row);
-      if (reader.inner != nullptr) pfree(reader.inner);
-      code = wide_row;
-    }
-    const bool coded = generation.code_kind != CodeKind::kFloat32;
-    if (coded && row.centroid != row.list && search->coded && !(*search->search)->HasCentroid(row.centroid))
-      AddCentroid(search, row.centroid);
-    CallCore([&] {
-      if (coded) return (*search->search)->AddPending(tid, row.centroid, code);
-      (*search->search)->AddPendingFloats(tid, code);
-      return Status::Ok();
-    });
-  }
-  return page.special.next;
-}
-
-// `lists`: those probed, kAllRows, or null for all rows of an untrained index.
-void AddPendingRows(IndexSearch* search, const PendingGeneration& generation, const ProbedLists* lists) {
-  const MetaPage& meta = *search->meta;
-  if (generation.id == 0) return;
-  // Its rows were not given lists.
-  if (generation.list_count == 0 && Restricts(lists)) lists = nullptr;
-  const PendingLayout layout = PendingLayoutFor(meta.FormatOf(generation), generation.row_bytes);
-  std::byte* wide_row = layout.wide ? static_cast<std::byte*>(palloc(layout.code_bytes)) : nullptr;
-  uint32_t last_group = UINT32_MAX;
-  const uint32_t count = Restricts(lists) ? lists->count : generation.group_count;
-  for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t group = Restricts(lists) ? PendingGroupOf(lists->numbers[i], generation) : i;
-    if (group == last_group) continue;
-    last_group = group;
-    BlockNumber block = PendingChainHead(search->index, generation, group);
-    for (uint32_t position = 0; block != kNoBlock;)
-      block = AddPendingPage(search, generation, block, &position, layout, lists, wide_row);
-  }
-}
-
-// --------------------------------------------------------------------------------------------------------------------
 
 void AddLiveTid(void* argument, Tid tid) { AddUnordered(static_cast<IndexSearch*>(argument), tid); }
 
@@ -318,22 +90,25 @@ void DeliverFromPages(IndexSearch* search, uint16_t number) {
   }
 }
 
-void RecordSearch(const IndexSearch* search, Clock::time_point scan_start, double wave_ms, double pending_ms,
-                  ScanRecord* record) {
+// What has been done since the last time.
+void RecordWave(IndexSearch* search, double wave_ms, double pending_ms, ScanRecord* record) {
   const Search& core = **search->search;
-  const SearchStatistics& statistics = core.statistics();
-  const double score_ms =
-      std::chrono::duration<double, std::milli>(statistics.score_time).count() + pending_ms;
-  record->waves += statistics.waves;
-  record->requests += statistics.requests;
-  record->blocks += statistics.blocks;
-  record->bytes_fetched += statistics.bytes_fetched;
-  record->bytes_used += statistics.bytes_used;
-  record->rows_scored += statistics.rows_scored;
-  record->pending_rows_scored += statistics.pending_rows_scored;
+  const SearchStatistics& now = core.statistics();
+  const SearchStatistics& then = search->recorded;
+  const double score_ms = std::chrono::duration<double, std::milli>(now.score_time - then.score_time).count() + pending_ms;
+  if (search->wave_lists != nullptr) record->lists = search->meta->list_count;
+  record->waves += now.waves - then.waves;
+  record->requests += now.requests - then.requests;
+  record->blocks += now.blocks - then.blocks;
+  record->bytes_fetched += now.bytes_fetched - then.bytes_fetched;
+  record->bytes_used += now.bytes_used - then.bytes_used;
+  record->rows_scored += now.rows_scored - then.rows_scored;
+  record->pending_rows_scored += now.pending_rows_scored - then.pending_rows_scored;
   record->fetch_ms += std::max(0.0, wave_ms - score_ms);
   record->score_ms += score_ms;
-  for (const RequestTrace& request : core.trace()) RecordRequest(record->index, request, scan_start);
+  for (; search->requests_recorded < core.trace().size(); ++search->requests_recorded)
+    RecordRequest(record->index, core.trace()[search->requests_recorded], search->start);
+  search->recorded = now;
 }
 
 // `routing_mean` may be null where rows are stored as they are.
@@ -360,7 +135,93 @@ void OpenSearch(IndexSearch* search, const CodeFormat& format, const float* quer
   });
 }
 
+// Asks the store for the blocks planned. With lists their centroids come next, before anything is scored.
+void SendWave(IndexSearch* search) {
+  Search& core = **search->search;
+  search->wave = NewWave();
+  search->under_way = true;
+  if (core.requests_planned() > 0) StartWave(search);
+  if (search->wave_lists == nullptr || !search->coded) return;
+  AddCentroidsOfBlocks(search);
+}
+
+// What is local, while the store answers, and then the rest.
+void ScoreWave(IndexSearch* search, ScanRecord* record) {
+  const MetaPage& meta = *search->meta;
+  Search& core = **search->search;
+  const Clock::time_point start = Clock::now();
+  WaitForWave(search);
+  AddPendingRows(search, meta.sealed, search->wave_lists);
+  AddPendingRows(search, meta.current, search->wave_lists);
+  const double pending_ms = MillisecondsSince(start + search->wave.look_time);
+  CallCore([&] {
+    core.ScorePending();
+    return Status::Ok();
+  });
+  for (uint32_t number = 0; number < core.segment_count(); ++number)
+    if (search->segments[number]->place == SegmentPlace::kPages)
+      DeliverFromPages(search, static_cast<uint16_t>(number));
+  FinishWave(search);
+  CallCore([&] {
+    core.StartOrder();
+    return Status::Ok();
+  });
+  search->under_way = false;
+  ++search->waves;
+  search->rows_covered = search->lists.rows;
+  RecordWave(search, MillisecondsSince(start), pending_ms, record);
+}
+
+// Plans the blocks of the best `count` of the further lists, and returns these.
+ProbedLists PlanFurther(IndexSearch* search, uint32_t count) {
+  const ProbedLists lists = FurtherLists(search->lists, count);
+  PlanBlocks(search, lists);
+  return lists;
+}
+
+// As many of the best `count` lists as there may be requests for; at least one list is too many if it returns none.
+uint32_t CutToRequests(IndexSearch* search, uint32_t count) {
+  const Search& core = **search->search;
+  const uint64_t most = static_cast<uint64_t>(settings.max_scan_requests);
+  const uint64_t left = most - std::min(most, core.statistics().requests);
+  if (count == 0 || settings.max_scan_requests == 0 || core.requests_planned() <= left) return count;
+  uint32_t fit = 0;
+  for (uint32_t excess = count; excess - fit > 1;) {
+    const uint32_t middle = fit + (excess - fit) / 2;
+    PlanFurther(search, middle);
+    (core.requests_planned() <= left ? fit : excess) = middle;
+  }
+  search->lists.end = ScanEnd::kMaxScanRequests;
+  return fit;
+}
+
+// The lists of a wave, and for codes their centroids.
+void SetWaveLists(IndexSearch* search, const ProbedLists& lists) {
+  auto* kept = static_cast<ProbedLists*>(palloc(sizeof(ProbedLists)));
+  *kept = lists;
+  if (search->meta->format().coded()) CopyCentroids(search->index, *search->meta, search->routing, kept);
+  search->wave_lists = kept;
+}
+
+void InitRouting(IndexSearch* search) {
+  search->routing = static_cast<TreeReader*>(palloc(sizeof(TreeReader)));
+  RoutingReaderInit(search->routing, search->index, *search->meta);
+}
+
 }  // namespace
+
+void InitSearch(IndexSearch* search, Relation index) {
+  *search = IndexSearch{};
+  search->index = index;
+  search->meta = static_cast<MetaPage*>(palloc(sizeof(MetaPage)));
+  ReadMeta(index, search->meta);
+  std::fill(std::begin(search->numbers), std::end(search->numbers), -1);
+  search->start = Clock::now();
+  search->lists.context = CurrentMemoryContext;
+  search->lists.goes_on = settings.iterative_scan != static_cast<int>(IterativeScan::kOff);
+  search->lists.end = ScanEnd::kAllLists;  // but for a trained index
+  search->wave_context = AllocSetContextCreate(CurrentMemoryContext, "ivfremote wave", ALLOCSET_DEFAULT_SIZES);
+}
 
 void AddAllRows(IndexSearch* search) {
   const MetaPage& meta = *search->meta;
@@ -371,59 +232,72 @@ void AddAllRows(IndexSearch* search) {
     VisitLiveTids(search->index, meta.segments[i].id, meta.segments[i].tid_map, AddLiveTid, search);
   AddPendingRows(search, meta.sealed, &kAllRows);
   AddPendingRows(search, meta.current, &kAllRows);
+  CallCore([&] {
+    (*search->search)->StartOrder();
+    return Status::Ok();
+  });
 }
 
 void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
-  const Clock::time_point scan_start = Clock::now();
   const MetaPage& meta = *search->meta;
-  Ranked ranked{};
-  const ProbedLists* lists = nullptr;
-  if (meta.trained()) {
-    ranked = RankLists(search, query);
-    lists = &ranked.lists;
-    record->lists = meta.list_count;
-    record->lists_probed += ranked.lists.count;
-  }
+  search->lists.query = query;
   const CodeFormat format = meta.trained() ? meta.format() : meta.FormatOf(meta.current);
-  OpenSearch(search, format, query, ranked.mean);
-  Search& core = **search->search;
-  bool remote = false;
-  if (lists != nullptr) {
+  const float* mean = nullptr;
+  MemoryContext scan_context = MemoryContextSwitchTo(search->wave_context);
+  if (meta.trained()) {
+    search->lists.end = ScanEnd::kNone;
+    InitRouting(search);
+    SetWaveLists(search, TakeFirstLists(search->index, meta, &search->lists));
+    if (format.coded()) mean = CopyMean(search->index, meta, search->routing);
+    record->lists_probed += search->wave_lists->count;
+  }
+  MemoryContextSwitchTo(scan_context);
+  OpenSearch(search, format, query, mean);
+  MemoryContextSwitchTo(search->wave_context);
+  if (search->wave_lists != nullptr) {
     CallCore([&] {
-      core.SetLists(*lists);
+      (*search->search)->SetLists(*search->wave_lists);
       return Status::Ok();
     });
-    remote = AddSegments(search, *lists);
+    PlanBlocks(search, *search->wave_lists);
   }
-  record->quantizer_ms += MillisecondsSince(scan_start);
+  record->quantizer_ms += MillisecondsSince(search->start);
+  SendWave(search);
+  ScoreWave(search, record);
+  MemoryContextSwitchTo(scan_context);
+}
 
-  const Clock::time_point wave_start = Clock::now();
-  Wave wave = NewWave();
-  search->wave = &wave;
-  if (remote) StartWave(search);
-  // Before anything is scored.
-  TreeReader routing;
-  if (lists != nullptr && search->coded) {
-    RoutingReaderInit(&routing, search->index, meta);
-    search->routing = &routing;
-    AddCentroidsOfBlocks(search);
+bool StartNextWave(IndexSearch* search, ScanRecord* record) {
+  const MetaPage& meta = *search->meta;
+  const Clock::time_point start = Clock::now();
+  MemoryContextReset(search->wave_context);
+  MemoryContext scan_context = MemoryContextSwitchTo(search->wave_context);
+  TestPoint("search.wave");
+  const uint32_t wanted = CountFurtherLists(search->index, meta, &search->lists);
+  ProbedLists lists;
+  if (wanted > 0) lists = PlanFurther(search, wanted);
+  const uint32_t count = CutToRequests(search, wanted);
+  if (count > 0) {
+    if (count < wanted) lists = PlanFurther(search, count);
+    InitRouting(search);
+    SetWaveLists(search, lists);
+    TookFurtherLists(&search->lists, count);
+    CallCore([&] {
+      (*search->search)->SetLists(*search->wave_lists);
+      return Status::Ok();
+    });
+    record->lists_probed += count;
+    record->quantizer_ms += MillisecondsSince(start);
+    SendWave(search);
   }
-  // While the wave is under way: what is local.
-  const Clock::time_point pending_start = Clock::now();
-  AddPendingRows(search, meta.sealed, lists);
-  AddPendingRows(search, meta.current, lists);
-  const double pending_ms = MillisecondsSince(pending_start + wave.look_time);
-  CallCore([&] {
-    core.ScorePending();
-    return Status::Ok();
-  });
-  for (uint32_t number = 0; number < core.segment_count(); ++number)
-    if (search->segments[number]->place == SegmentPlace::kPages)
-      DeliverFromPages(search, static_cast<uint16_t>(number));
-  FinishWave(search);
-  search->wave = nullptr;
-  search->routing = nullptr;
-  RecordSearch(search, scan_start, MillisecondsSince(wave_start), pending_ms, record);
+  MemoryContextSwitchTo(scan_context);
+  return count > 0;
+}
+
+void FinishNextWave(IndexSearch* search, ScanRecord* record) {
+  MemoryContext scan_context = MemoryContextSwitchTo(search->wave_context);
+  ScoreWave(search, record);
+  MemoryContextSwitchTo(scan_context);
 }
 
 }  // namespace ivfremote

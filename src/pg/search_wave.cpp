@@ -43,8 +43,7 @@ bool StillListed(Relation index, const SegmentEntry& segment) {
 }  // namespace
 
 Wave NewWave() {
-  const Clock::time_point now = Clock::now();
-  return {now + milliseconds(settings.scan_timeout_ms), now + kLook, {}, false};
+  return {Clock::time_point::max(), Clock::now() + kLook, {}, false, false};
 }
 
 void StartWave(IndexSearch* search) {
@@ -62,15 +61,15 @@ static void StepWave(IndexSearch* search, Clock::time_point until) {
   const char* server = ServerNameOf(search->index, *search->meta);
   const CoreError error = RunCore([&] { return core.StepWave(until); });
   CHECK_FOR_INTERRUPTS();
-  if (error.code == StatusCode::kDenied && !search->wave->reread) {
+  if (error.code == StatusCode::kDenied && !search->wave.reread) {
     // The user mapping may have changed since it was read.
-    search->wave->reread = true;
+    search->wave.reread = true;
     ForgetSessionStore(server, search->index->rd_rel->relowner);
     StartWave(search);
     return;
   }
   if (error.sqlstate != 0) ThrowStoreError(search, server, error);
-  if (settings.scan_timeout_ms > 0 && core.wave_running() && Clock::now() >= search->wave->deadline)
+  if (settings.scan_timeout_ms > 0 && core.wave_running() && Clock::now() >= search->wave.deadline)
     ereport(ERROR, (errcode(ERRCODE_IO_ERROR),
                     errmsg("could not read index \"%s\" from server \"%s\"",
                            RelationGetRelationName(search->index), server),
@@ -79,14 +78,38 @@ static void StepWave(IndexSearch* search, Clock::time_point until) {
                     errhint("Set ivfremote.enable_scan = off to search the table itself.")));
 }
 
+void WaitForWave(IndexSearch* search) {
+  search->wave.deadline = Clock::now() + milliseconds(settings.scan_timeout_ms);
+  if (search->wave.failed) StartWave(search);
+  search->wave.failed = false;
+}
+
+void LookAhead(IndexSearch* search) {
+  CHECK_FOR_INTERRUPTS();
+  Search& core = **search->search;
+  const Clock::time_point now = Clock::now();
+  if (!core.wave_running() || search->wave.failed || now < search->wave.next_look) return;
+  const CoreError error = RunCore([&] { return core.StepWave(now); });
+  switch (error.code) {
+    case StatusCode::kUnavailable:
+    case StatusCode::kDenied:
+    case StatusCode::kNotFound:
+      search->wave.failed = true;
+      break;
+    default:
+      if (error.sqlstate != 0) ThrowStoreError(search, ServerNameOf(search->index, *search->meta), error);
+  }
+  search->wave.next_look = Clock::now() + kLook;
+}
+
 void LookAtWave(IndexSearch* search) {
   CHECK_FOR_INTERRUPTS();
   if (!(*search->search)->wave_running()) return;
   const Clock::time_point now = Clock::now();
-  if (now < search->wave->next_look) return;
+  if (now < search->wave.next_look) return;
   StepWave(search, now);
-  search->wave->next_look = Clock::now() + kLook;
-  search->wave->look_time += Clock::now() - now;
+  search->wave.next_look = Clock::now() + kLook;
+  search->wave.look_time += Clock::now() - now;
 }
 
 void FinishWave(IndexSearch* search) {

@@ -26,6 +26,12 @@ relopt_enum_elt_def quantization_values[] = {{const_cast<char*>("rabitq"), stati
                                              {const_cast<char*>("none"), static_cast<int>(Quantization::kNone)},
                                              {nullptr, 0}};
 
+const config_enum_entry iterative_scan_values[] = {
+    {"off", static_cast<int>(IterativeScan::kOff), false},
+    {"relaxed_order", static_cast<int>(IterativeScan::kRelaxedOrder), false},
+    {"strict_order", static_cast<int>(IterativeScan::kStrictOrder), false},
+    {nullptr, 0, false}};
+
 bool CheckLocalRoots(char** value, void**, GucSource) {
   if (*value == nullptr || **value == '\0') return true;
   char* copy = pstrdup(*value);
@@ -105,6 +111,19 @@ void DefineSettings() {
   DefineCustomBoolVariable("ivfremote.rerank", "Orders the rows a scan returns by their exact distances.",
                            "Without it rows come in the order of distances estimated from their codes.",
                            &settings.rerank, true, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomEnumVariable("ivfremote.iterative_scan",
+                           "Sets whether a scan reads more lists as long as it is asked for rows.",
+                           "In strict_order rows that are nearer than one already returned are left out; in relaxed_order they "
+                           "are returned late.",
+                           &settings.iterative_scan, static_cast<int>(IterativeScan::kStrictOrder), iterative_scan_values,
+                           PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("ivfremote.max_probes", "Sets the maximum number of lists a scan reads that goes on.",
+                          "-1 is 8 times the lists it starts with, which it always reads.", &settings.max_probes, -1, -1,
+                          static_cast<int>(kMaxLists), PGC_USERSET, 0, CheckProbes, nullptr, nullptr);
+  DefineCustomIntVariable("ivfremote.max_scan_requests",
+                          "Sets the maximum number of requests of a scan that goes on.",
+                          "The first requests of a scan are sent whatever their number. 0 sets no limit.",
+                          &settings.max_scan_requests, 0, 0, INT_MAX, PGC_USERSET, 0, nullptr, nullptr, nullptr);
   DefineCustomBoolVariable("ivfremote.enable_scan", "Enables the planner's use of ivfremote indexes.", nullptr,
                            &settings.enable_scan, true, PGC_USERSET, GUC_EXPLAIN, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("ivfremote.default_server",

@@ -12,6 +12,9 @@ struct Settings {
   double epsilon;               // -1: automatic
   bool rerank;
   bool enable_scan;
+  int iterative_scan;           // IterativeScan
+  int max_probes;               // -1: automatic
+  int max_scan_requests;        // 0: no limit
   char* default_server;
   char* local_roots;
   int max_concurrent_requests;
@@ -29,6 +32,9 @@ struct Settings {
 };
 
 extern Settings settings;
+
+// What a scan does that has given all it may of the first wave's lists.
+enum class IterativeScan { kOff, kRelaxedOrder, kStrictOrder };
 
 enum class Quantization { kAutomatic, kRabitq, kNone };  // automatic: rabitq, but for bits
 

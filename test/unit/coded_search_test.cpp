@@ -404,6 +404,43 @@ TEST_F(CodedSearch, PendingFloatsComeInTheirPlace) {
   }
 }
 
+// Lists, their centroids and pending rows are another wave's; what is left of the first stays.
+TEST_F(CodedSearch, FurtherWaves) {
+  for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+    ASSERT_NO_FATAL_FAILURE(Build(metric, 2, 50, 6, 300));
+    ASSERT_NO_FATAL_FAILURE(Write());
+    pending_.clear();
+    for (uint32_t i = 0; i < 120; ++i) pending_.push_back({NextTid(), i % 6, Near(centres_[i % 6])});
+    Search search(Options(5), query_.data());
+    std::vector<Candidate> given;
+    uint16_t number = 0;
+    for (const Lists& lists : {Lists{1, 4}, Lists{0}, Lists{2, 3, 5}}) {
+      Probe(&search, lists);
+      if (given.empty()) number = search.AddSegment(segment_, BlocksOf(lists));
+      else search.SetBlocks(number, BlocksOf(lists));
+      ASSERT_OK(RunWave(&search));
+      for (const Row& row : pending_) {
+        if (std::count(lists.begin(), lists.end(), row.list) == 0) continue;
+        ASSERT_OK(search.AddPending(row.tid, row.list, Encode(row.values, row.list).data()));
+      }
+      search.ScorePending();
+      search.StartOrder();
+      const size_t before = given.size();
+      for (Candidate candidate; given.size() < before + 70 && search.Next(&candidate);) given.push_back(candidate);
+      EXPECT_TRUE(std::is_sorted(given.begin() + static_cast<ptrdiff_t>(before), given.end(),
+                                 [](const auto& a, const auto& b) { return a.distance < b.distance; }));
+    }
+    for (Candidate candidate; search.Next(&candidate);) given.push_back(candidate);
+    std::sort(given.begin(), given.end(), [](const auto& a, const auto& b) { return a.distance < b.distance; });
+    ASSERT_NO_FATAL_FAILURE(ExpectComplete(given, {0, 1, 2, 3, 4, 5}));
+    std::map<Tid, double> exact;
+    for (const auto& [distance, tid] : BruteForce({0, 1, 2, 3, 4, 5})) exact[tid] = distance;
+    size_t above = 0;
+    for (const Candidate& candidate : given) above += candidate.distance > exact.at(candidate.tid()) + 1e-6;
+    EXPECT_EQ(above, 0u) << "a bound of another list's centroid";
+  }
+}
+
 TEST_F(CodedSearch, UnorderedRowsOfANullQuery) {
   ASSERT_NO_FATAL_FAILURE(Build(Metric::kL2, 4, 20, 2, 5));
   Search search(Options(1.9), query_.data());

@@ -530,6 +530,9 @@ TEST_P(CodedRankingTest, TreeFindsWhatFlatRankingFinds) {
     EXPECT_LT(reading.bytes, 0.43 * static_cast<double>(routing_.code_offsets.back()));
   }
   EXPECT_GE(static_cast<double>(found), 0.995 * static_cast<double>(wanted));
+  // Who wants all lists gets all.
+  const std::vector<float> query = NearCentroid(random_, routing_, 7, 0.2f);
+  EXPECT_EQ(Ranked(routing_, query.data(), {kAdaptiveRule, lists, kAnyStop}).size(), lists);
 }
 
 // Long rows, far apart, have the largest products, but not the nearest groups.

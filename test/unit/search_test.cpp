@@ -511,5 +511,81 @@ TEST_F(SearchTest, QueryIsCopied) {
   EXPECT_EQ(TidsOf(Drain(&search)), expected);
 }
 
+// -- Further waves
+
+// The next `count` rows, or all.
+std::vector<Candidate> Take(Search* search, size_t count) {
+  std::vector<Candidate> taken;
+  for (Candidate candidate; taken.size() < count && search->Next(&candidate);) taken.push_back(candidate);
+  return taken;
+}
+
+TEST_F(SearchTest, AFurtherWaveJoinsWhatIsLeft) {
+  const Segment object = Write(SegmentPlace::kObject, {300, 200, 400, 100});
+  const Segment pages = Write(SegmentPlace::kPages, {30, 20, 40, 10});
+  for (Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+    Search search = Start(metric, 0);
+    const uint16_t number = Add(&search, object, {0, 3});
+    ASSERT_EQ(search.requests_planned(), 2u);
+    ASSERT_OK(RunWave(&search, &store_));
+    search.StartOrder();
+    EXPECT_EQ(search.requests_planned(), 0u);
+    const std::vector<Candidate> first = Take(&search, 150);
+    ASSERT_EQ(first.size(), 150u);
+
+    search.SetBlocks(number, object.BlocksOf({1, 2}));
+    const uint16_t other = Add(&search, pages, {1, 2});
+    EXPECT_EQ(search.requests_planned(), 1u);  // the two are neighbours
+    ASSERT_OK(RunWave(&search, &store_));
+    ASSERT_OK(DeliverAll(&search, other, pages));
+    // What has arrived is not in order yet.
+    const std::vector<Candidate> meanwhile = Take(&search, 10);
+    ASSERT_EQ(meanwhile.size(), 10u);
+    std::vector<Row> all, of_first;
+    for (uint32_t i = 0; i < object.rows.size(); ++i)
+      if (i < 300 || i >= 900) of_first.push_back(object.rows[i]);
+    std::vector<Tid> given = TidsOf(first);
+    for (const Candidate& candidate : meanwhile) given.push_back(candidate.tid());
+    std::vector<Tid> expected = Expected(metric, of_first);
+    EXPECT_TRUE(std::equal(given.begin(), given.end(), expected.begin()));
+
+    const std::vector<Candidate> rest = Drain(&search);
+    all = object.rows;
+    all.insert(all.end(), pages.rows.begin() + 30, pages.rows.begin() + 90);
+    expected = Expected(metric, all);
+    for (const Tid tid : given) expected.erase(std::find(expected.begin(), expected.end(), tid));
+    EXPECT_EQ(TidsOf(rest), expected);
+    EXPECT_EQ(search.statistics().waves, 2u);
+  }
+}
+
+TEST_F(SearchTest, ASpilledRowComesOnceWhicheverWaveHasIt) {
+  Segment segment = Write(SegmentPlace::kPages, {100, 80, 60});
+  segment.entry.flags |= SegmentEntry::kSpilled;
+  Search search = Start(Metric::kL2);
+  const uint16_t number = Add(&search, segment, {0});
+  ASSERT_OK(DeliverAll(&search, number, segment));
+  search.StartOrder();
+  const std::vector<Candidate> first = Take(&search, 40);
+  // The same rows once more, as if they had been in other lists too.
+  search.SetBlocks(number, segment.BlocksOf({0, 1}));
+  ASSERT_OK(DeliverAll(&search, number, segment));
+  const std::vector<Candidate> rest = Drain(&search);
+  EXPECT_EQ(first.size() + rest.size(), 180u);
+}
+
+TEST_F(SearchTest, AFailedRequestOfAFurtherWaveIsSentAgain) {
+  const Segment segment = Write(SegmentPlace::kObject, {300, 200, 400, 100});
+  Search search = Start(Metric::kL2, 0);
+  const uint16_t number = Add(&search, segment, {1});
+  ASSERT_OK(RunWave(&search, &store_));
+  search.StartOrder();
+  search.SetBlocks(number, segment.BlocksOf({0, 3}));
+  EXPECT_EQ(RunWave(&search, Fault::kGetFailOne).code(), StatusCode::kUnavailable);
+  ASSERT_OK(RunWave(&search, &store_));
+  EXPECT_EQ(search.requests_in_wave(), 1u);
+  EXPECT_EQ(Drain(&search).size(), 600u);
+}
+
 }  // namespace
 }  // namespace ivfremote
