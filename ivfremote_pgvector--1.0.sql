@@ -213,8 +213,6 @@ BEGIN
     ), used AS (
         SELECT d.refclassid, d.refobjid FROM part JOIN pg_catalog.pg_depend d ON d.classid = part.classid AND d.objid = part.objid
         WHERE d.refclassid NOT IN ('pg_catalog.pg_extension'::pg_catalog.regclass, 'pg_catalog.pg_namespace'::pg_catalog.regclass)
-        UNION SELECT own.classid, o.oprcom FROM own JOIN pg_catalog.pg_operator o ON o.oid = own.objid
-        WHERE own.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass
     )
     SELECT i.type || ' ' || i.identity INTO stranger FROM used, pg_catalog.pg_identify_object(refclassid, refobjid, 0) i
     WHERE NOT EXISTS (SELECT FROM trusted t WHERE t.classid = refclassid AND t.objid = refobjid)

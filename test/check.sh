@@ -3,7 +3,7 @@
 # is `N passed, N failed, N skipped`. From the environment (or make's command line):
 #   TESTS="unit regress"   only these kinds: exports unit sanitize fuzz regress isolation tap
 #   TAP_FILES="test/t/003_cancel.pl"   only these, of the kind tap
-#   TAP_JOBS=2             how many files of the kind tap run at a time
+#   TAP_JOBS=3             how many files of the kind tap run at a time: they wait more than they work
 #   FUZZ_SECONDS=30        for each fuzz target; two run at a time
 #   LONG=1                 longer limits, and what tests do for it themselves
 #   KEEP=1                 keep the work directory (logs, cluster, results)
@@ -18,7 +18,7 @@ unset MAKEFLAGS MAKELEVEL
 . test/lib/private_server.sh
 
 FUZZ_SECONDS=${FUZZ_SECONDS:-30}
-TAP_JOBS=${TAP_JOBS:-2}
+TAP_JOBS=${TAP_JOBS:-3}
 export LONG=${LONG:-}
 limit_s=${LONG:+7200}
 limit_s=${limit_s:-600}
@@ -69,7 +69,7 @@ show_crashes() {
 # Where tests run: what they read of the clone, readable by the server's user wherever the clone is.
 copy_tests() {
     mkdir "$work/repository" && cp -R test "$work/repository" &&
-        for directory in sql expected; do [ ! -d $directory ] || cp -R $directory "$work/repository"; done &&
+        for directory in sql expected docs README.md; do [ ! -e $directory ] || cp -R $directory "$work/repository"; done &&
         chown -R "$server_user" "$work/repository"
 }
 
@@ -228,6 +228,7 @@ run_pg_regress() {
 }
 
 # Those that take longest first, so that none of them is left to run alone.
+# shellcheck disable=SC2086
 tap_files() {
     local long='/(001|005|006|014|022|028|032|033|034)_'
     printf '%s\n' ${TAP_FILES:-test/t/*.pl} | grep -E "$long"
@@ -236,12 +237,12 @@ tap_files() {
 
 run_tap() {
     need_extension || return
-    local test running=0
+    local test busy=0
     as_server_user mkdir "$work/tap"
     for test in $(tap_files); do
-        [ $running -lt "$TAP_JOBS" ] || { wait -n; running=$((running - 1)); }
+        [ $busy -lt "$TAP_JOBS" ] || { wait -n; busy=$((busy - 1)); }
         in_background tap "$test"
-        running=$((running + 1))
+        busy=$((busy + 1))
     done
     wait
     for test in $(tap_files | sort); do count_tap "$test"; done
@@ -278,6 +279,11 @@ count_tap() {
 test/lib/packages.sh && private_server_directory && copy_tests || exit 1
 # Without these, tests of real stores are skipped.
 [[ " $TESTS " != *" tap "* ]] || test/lib/packages.sh test/stores/packages.txt || echo "test/stores/packages.txt: not installed"
+if [[ " $TESTS " == *" tap "* && ${TAP_FILES:-clients} == *clients* ]]; then
+    test/lib/packages.sh python3-psycopg2 || echo "python3-psycopg2: not installed"
+    # Debian's conflicts with one that came with a node from elsewhere.
+    command -v npm >/dev/null || test/lib/packages.sh nodejs npm || echo "nodejs, npm: not installed"
+fi
 
 for kind in $TESTS; do
     passed=0 failed=0 skipped=0 start=$SECONDS

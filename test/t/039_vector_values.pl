@@ -281,23 +281,18 @@ SELECT attempt($$SELECT ivfremote_recall('life_half', '{{1,2,3,4,5,6,7,70000}}')
 my @traps = (
 	[ "CREATE FUNCTION trap.d(public.vector, public.vector) RETURNS float8 LANGUAGE sql IMMUTABLE AS 'SELECT 0::float8';
 	   CREATE OPERATOR trap.<=> (LEFTARG = public.vector, RIGHTARG = public.vector, FUNCTION = trap.d)",
-		'operator trap.<=>(public.vector,public.vector) is in the way of what extension "ivfremote_pgvector" needs', 'an operator' ],
-	[ "CREATE FUNCTION trap.d(real[], public.vector) RETURNS float8 LANGUAGE sql IMMUTABLE AS 'SELECT 0::float8';
-	   CREATE OPERATOR public.<-> (LEFTARG = real[], RIGHTARG = public.vector, FUNCTION = trap.d)",
-		# Newer servers say it themselves.
-		'operator public.<->(real[],public.vector) is in the way of what extension "ivfremote_pgvector" needs|commutator operator <-> is already the commutator', 'a commutator' ],
+		'operator trap.<=>(public.vector,public.vector)', 'an operator' ],
 	[ "CREATE TYPE trap.halfvec AS ENUM ('x');
 	   CREATE FUNCTION trap.d(trap.halfvec, trap.halfvec) RETURNS float8 LANGUAGE sql IMMUTABLE AS 'SELECT 0::float8';"
 			. join(';', map { "CREATE OPERATOR trap.$_ (LEFTARG = trap.halfvec, RIGHTARG = trap.halfvec, FUNCTION = trap.d)" } sort keys %class),
-		'operator trap.<#>(trap.halfvec,trap.halfvec) is in the way of what extension "ivfremote_pgvector" needs', 'a type' ]);
+		'operator trap.<#>(trap.halfvec,trap.halfvec)', 'a type' ]);
 for my $i (0 .. $#traps)
 {
 	my ($trap, $object, $name) = @{ $traps[$i] };
 	$node->safe_psql('postgres', "CREATE DATABASE trap$i");
 	my ($code, $out, $err) = $node->psql("trap$i", "CREATE EXTENSION ivfremote; CREATE EXTENSION vector; CREATE SCHEMA trap; $trap;
 		SET search_path = pg_catalog; CREATE EXTENSION ivfremote_pgvector SCHEMA trap");
-	my $pattern = join('|', map { quotemeta } split(/\|/, $object));
-	like($err, qr/ERROR:  (?:$pattern)/, "$name in the way");
+	like($err, qr/ERROR:  \Q$object\E is in the way of what extension "ivfremote_pgvector" needs/, "$name in the way");
 	is($node->safe_psql("trap$i", "DROP SCHEMA trap CASCADE; CREATE SCHEMA trap; CREATE EXTENSION ivfremote_pgvector SCHEMA trap; SELECT 'made'"), 'made', "and without it");
 }
 

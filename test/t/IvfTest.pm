@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-our @EXPORT = qw(new_node need_faults add_store add_functions add_items files_below no_crash start_psql finish_psql
+our @EXPORT = qw(new_node new_vector_node need_faults add_store add_functions add_items files_below no_crash start_psql finish_psql
   start_session say_to ask quit kept_ok error_like);
 
 # A started node with the extension, its functions below, and no autovacuum. `conf` is appended to postgresql.conf.
@@ -24,6 +24,19 @@ sub new_node
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION ivfremote');
 	add_functions($node, 'postgres');
+	return $node;
+}
+
+# Such a node with extension ivfremote_pgvector too. Skips the whole test where extension vector is not installed, and says so.
+sub new_vector_node
+{
+	my $node = new_node(@_);
+	if (!$node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'}))
+	{
+		$node->stop;
+		plan skip_all => 'extension vector is not installed in this server';
+	}
+	$node->safe_psql('postgres', 'CREATE EXTENSION ivfremote_pgvector CASCADE');
 	return $node;
 }
 
@@ -178,7 +191,7 @@ sub start_session
 	my %session = (in => '', out => '', err => '', number => 0);
 	local $ENV{PGAPPNAME} = $options{name} || 'session';
 	my @user = $options{user} ? ('-U', $options{user}) : ();
-	$session{run} = IPC::Run::start([ $node->installed_command('psql'), '-XAtq', @user, '-d', $node->connstr('postgres'), '-f', '-' ],
+	$session{run} = IPC::Run::start([ $node->installed_command('psql'), '-XAtq', @user, '-d', $node->connstr($options{database} || 'postgres'), '-f', '-' ],
 		'<', \$session{in}, '>', \$session{out}, '2>', \$session{err}, IPC::Run::timeout(300));
 	return \%session;
 }

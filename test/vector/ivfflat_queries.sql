@@ -1,0 +1,32 @@
+-- Queries for ivfflat_schema.sql, each on a line. Those that begin with SELECT or WITH are expected to use an index.
+\set q '''[-3,2,4,-1,2,3,-4,1,2,-2,4,1,-3,2,1,4]'''
+SELECT id FROM items ORDER BY embedding <-> :q LIMIT 10;
+SELECT id, embedding <#> :q FROM items ORDER BY embedding <#> :q LIMIT 10;
+SELECT id, 1 - (embedding <=> :q) AS similarity FROM items ORDER BY embedding <=> :q LIMIT 10;
+SELECT id FROM items ORDER BY half <-> :q LIMIT 10;
+SELECT id FROM items ORDER BY half <#> :q LIMIT 10;
+SELECT id FROM items ORDER BY half <=> :q LIMIT 10;
+SELECT fingerprint <~> (SELECT fingerprint FROM items WHERE id = 77) FROM items ORDER BY fingerprint <~> (SELECT fingerprint FROM items WHERE id = 77) LIMIT 10;
+SELECT id FROM items ORDER BY embedding::halfvec(16) <-> :q LIMIT 10;
+SELECT binary_quantize(embedding)::bit(16) <~> binary_quantize(:q::vector) FROM items ORDER BY binary_quantize(embedding)::bit(16) <~> binary_quantize(:q::vector) LIMIT 10;
+SELECT id FROM (SELECT id, embedding FROM items ORDER BY binary_quantize(embedding)::bit(16) <~> binary_quantize((SELECT embedding FROM items WHERE id = 78)) LIMIT 2000) x ORDER BY embedding <-> (SELECT embedding FROM items WHERE id = 78) LIMIT 5;
+SELECT id FROM items WHERE kind = 7 ORDER BY embedding <-> (SELECT embedding FROM items WHERE id = 47) LIMIT 10;
+SELECT id FROM items WHERE embedding <-> (SELECT embedding FROM items WHERE id = 47) < 5 ORDER BY embedding <-> (SELECT embedding FROM items WHERE id = 47) LIMIT 10;
+SELECT id, day FROM events ORDER BY embedding <-> :q LIMIT 10;
+SELECT id FROM events WHERE day >= '2025-01-01' ORDER BY embedding <-> :q LIMIT 10;
+SELECT id FROM cache ORDER BY embedding <-> :q LIMIT 10;
+SELECT i.id, n.id FROM items i CROSS JOIN LATERAL (SELECT id FROM items ORDER BY embedding <-> i.embedding LIMIT 3) n WHERE i.id IN (5, 6, 7) ORDER BY 1, 2;
+VALUES ((SELECT array_agg(id) FROM nearest(:q, 10) id));
+PREPARE with_parameters AS SELECT id FROM items ORDER BY embedding <-> $1 LIMIT $2;
+EXECUTE with_parameters(:q, 10);
+BEGIN;
+SET LOCAL ivfflat.probes = 10;
+SELECT id FROM items ORDER BY embedding <-> (SELECT embedding FROM items WHERE id = 123) LIMIT 10;
+COMMIT;
+SHOW ivfflat.probes;
+SET ivfflat.iterative_scan = relaxed_order;
+SET ivfflat.max_probes = 40;
+WITH relaxed AS MATERIALIZED (SELECT id, embedding <-> :q AS distance FROM items WHERE title LIKE '%5' ORDER BY distance LIMIT 10) SELECT id FROM relaxed ORDER BY distance;
+SET ivfflat.iterative_scan = off;
+RESET ivfflat.max_probes;
+SELECT id FROM items ORDER BY embedding <-> :q LIMIT 1 OFFSET 5;
