@@ -3,7 +3,7 @@
 # is `N passed, N failed, N skipped`. From the environment (or make's command line):
 #   TESTS="unit regress"   only these kinds: exports unit sanitize fuzz regress isolation tap
 #   TAP_FILES="test/t/003_cancel.pl"   only these, of the kind tap
-#   TAP_JOBS=2             how many files of the kind tap run at a time
+#   TAP_JOBS=3             how many files of the kind tap run at a time: they wait more than they work
 #   FUZZ_SECONDS=30        for each fuzz target; two run at a time
 #   LONG=1                 longer limits, and what tests do for it themselves
 #   KEEP=1                 keep the work directory (logs, cluster, results)
@@ -18,7 +18,7 @@ unset MAKEFLAGS MAKELEVEL
 . test/lib/private_server.sh
 
 FUZZ_SECONDS=${FUZZ_SECONDS:-30}
-TAP_JOBS=${TAP_JOBS:-2}
+TAP_JOBS=${TAP_JOBS:-3}
 export LONG=${LONG:-}
 limit_s=${LONG:+7200}
 limit_s=${limit_s:-600}

@@ -125,7 +125,7 @@ class Search {
   std::byte* BufferFor(uint16_t number, size_t range);
   Status Deliver(uint16_t number, size_t range);
 
-  // A pending row of a probed list (any, if rows are floats), as its generation's format has it; unaligned bytes
+  // A pending row of a probed list (any, if rows are floats or bits), as its generation's format has it; unaligned bytes
   // are welcome. `centroid`: the list whose centroid its code refers to. Coded rows are scored by ScorePending, once,
   // after the last of them.
   Status AddPending(Tid tid, uint32_t centroid, const std::byte* row);

@@ -45,9 +45,14 @@ void FuzzMeta(FuzzInput* input) {
   valid.routing = {3, 0, 100};
   valid.list_count = 2;
   valid.current = {2, 2, 0, 4, 2};
-  if (input->Take<uint8_t>() % 2 == 0) {
+  const uint8_t kind = input->Take<uint8_t>();
+  if (kind % 2 == 0) {
     valid.code_kind = valid.current.code_kind = CodeKind::kRabitq;
     valid.bits = 4;
+  } else if (kind % 4 == 1) {
+    valid.metric = Metric::kHamming;
+    valid.code_kind = valid.current.code_kind = CodeKind::kBits;
+    valid.bits = 1;
   }
   valid.segment_count = 2;
   for (uint32_t i = 0; i < 2; ++i) {
@@ -64,7 +69,8 @@ void FuzzMeta(FuzzInput* input) {
   MetaPage meta;
   const Status status = DecodeMetaPage(copy.bytes(), &meta);
   if (!status.ok()) return RequireRefusal(status);
-  REQUIRE(meta.dimensions <= kMaxDimensions && meta.list_count <= kMaxLists);
+  REQUIRE(meta.dimensions <= MaxDimensions(meta.metric) && meta.list_count <= kMaxLists);
+  REQUIRE(IsKindOf(meta.code_kind, meta.metric));
   REQUIRE(meta.segment_count <= MetaPage::kMaxSegments);
   REQUIRE(!meta.trained() || (meta.list_count > 0 && meta.dimensions > 0 && meta.routing.root != kNoBlock));
   REQUIRE(meta.trained() || (meta.list_count == 0 && meta.segment_count == 0));
@@ -74,6 +80,8 @@ void FuzzMeta(FuzzInput* input) {
     REQUIRE(generation->id < meta.next_id);
     const CodeFormat format = meta.FormatOf(*generation);
     REQUIRE(IsKnownCode(static_cast<uint8_t>(format.kind), static_cast<uint8_t>(format.bits)));
+    REQUIRE(format.kind == CodeKind::kFloat32 || format == meta.format());
+    REQUIRE(IsKindOf(format.kind, meta.metric));
     REQUIRE(PendingLayoutFor(format).rows_per_page >= 1);
     REQUIRE(generation->group_count >= 1 && generation->group_count <= kMaxPendingGroups);
     for (uint32_t list : {0u, generation->list_count, meta.list_count, 0xffffffffu})
@@ -160,7 +168,7 @@ std::vector<uint32_t> Rank(Bytes encoded, ListRanker ranker, const ProbeRule& ru
 void FuzzRouting(FuzzInput* input) {
   Routing valid;
   valid.dimensions = input->TakeBetween(1, 20);
-  valid.metric = static_cast<Metric>(input->Take<uint8_t>() % 3);
+  valid.metric = static_cast<Metric>(input->Take<uint8_t>() % 4);
   const uint32_t lists = input->TakeBetween(1, 40);
   const uint32_t groups = input->TakeBetween(1, std::min(lists, 5u));
   valid.mean.assign(valid.dimensions, 0.25f);
@@ -251,8 +259,9 @@ void FuzzPending(FuzzInput* input) {
   constexpr uint32_t kWidths[] = {1, 2, 4, 8};
   CodeFormat format;
   format.dimensions = input->TakeBetween(1, kMaxDimensions);
-  if (const uint8_t width = input->Take<uint8_t>() % 5; width < 4)
-    format = {CodeKind::kRabitq, kWidths[width], format.dimensions};
+  const uint8_t width = input->Take<uint8_t>() % 6;
+  if (width < 4) format = {CodeKind::kRabitq, kWidths[width], format.dimensions};
+  if (width == 5) format = {CodeKind::kBits, 1, format.dimensions};
   const PendingLayout layout = PendingLayoutFor(format);
   REQUIRE(layout.rows_per_page >= 1 && layout.RowOffset(layout.rows_per_page) <= kPayloadBytes);
   REQUIRE(layout.row_bytes % alignof(PendingRow) == 0);

@@ -32,12 +32,18 @@ void FuzzHeader(FuzzInput* input) {
   SegmentHeader valid;
   valid.dimensions = 3;
   valid.list_count = 2;
+  if (input->Take<uint8_t>() % 4 == 1) {
+    valid.metric = Metric::kHamming;
+    valid.code_kind = CodeKind::kBits;
+    valid.bits = 1;
+  }
   std::vector<std::byte> bytes = Spoiled(EncodeSegmentHeader(valid), input);
   if (bytes.size() >= SegmentHeader::kBytes) Store(&bytes[124], Crc32c(Bytes(bytes).first(124)));
   SegmentHeader header;
   const Status status = DecodeSegmentHeader(ExactCopy(bytes).bytes(), &header);
   if (!status.ok()) return RequireRefusal(status);
-  REQUIRE(header.dimensions >= 1 && header.dimensions <= kMaxDimensions);
+  REQUIRE(header.dimensions >= 1 && header.dimensions <= MaxDimensions(header.metric));
+  REQUIRE(IsKindOf(header.code_kind, header.metric));
   REQUIRE(header.list_count >= 1 && header.list_count <= kMaxLists);
   // Nothing but reserved bytes (27, and 96 on) was ignored.
   const std::vector<std::byte> again = EncodeSegmentHeader(header);
@@ -145,8 +151,9 @@ CodeFormat TakeFormat(FuzzInput* input) {
   constexpr uint32_t kWidths[] = {1, 2, 4, 8};
   const uint8_t choice = input->Take<uint8_t>();
   const uint32_t dimensions = input->TakeBetween(1, 40);
-  if (choice % 5 == 4) return {CodeKind::kFloat32, 32, dimensions};
-  return {CodeKind::kRabitq, kWidths[choice % 5], dimensions};
+  if (choice % 6 == 4) return {CodeKind::kFloat32, 32, dimensions};
+  if (choice % 6 == 5) return {CodeKind::kBits, 1, dimensions};
+  return {CodeKind::kRabitq, kWidths[choice % 6], dimensions};
 }
 
 // A query that has met rows of any bits: it gives a number, or -infinity, for each.
@@ -200,7 +207,8 @@ void SearchBlock(Bytes block, const CodeFormat& format, BlockEntry entry, Metric
 
 void FuzzBlock(FuzzInput* input) {
   const CodeFormat format = TakeFormat(input);
-  const auto metric = static_cast<Metric>(input->Take<uint8_t>() % 3);
+  auto metric = static_cast<Metric>(input->Take<uint8_t>() % 3);
+  if (format.kind == CodeKind::kBits) metric = Metric::kHamming;
   const uint32_t rows = input->TakeBetween(1, 40);
   const bool probed = input->Take<uint8_t>() < 240;
   BlockBuilder builder(format);
@@ -226,8 +234,7 @@ void FuzzBlock(FuzzInput* input) {
   if (status.ok()) {
     REQUIRE(view.rows() == entry.rows);
     REQUIRE(uint64_t{view.rows()} * format.RowBytes() <= bytes.size());
-    const auto* first = format.coded() ? reinterpret_cast<const std::byte*>(view.coded().a)
-                                       : reinterpret_cast<const std::byte*>(view.row(0));
+    const auto* first = format.coded() ? reinterpret_cast<const std::byte*>(view.coded().a) : view.bits();
     REQUIRE(first >= block.data() && first < block.data() + block.size());
     Tid tids{};
     for (uint32_t i = 0; i < view.rows(); ++i) tids = std::max(tids, view.tid(i));

@@ -117,7 +117,7 @@ SKIP:
 	for (1 .. 60)
 	{
 		$node->safe_psql('postgres', 'VACUUM late');
-		(undef, $said) = ask($old, "SELECT count(*) FROM (SELECT id FROM late ORDER BY v <-> noise(1, $dims) LIMIT 10) x");
+		(undef, $said) = ask($old, "SELECT count(*) FROM (SELECT id FROM late ORDER BY v <-> array_fill(0::real, '{$dims}') LIMIT 10) x");
 		last if $said;
 		usleep(200_000);
 	}
