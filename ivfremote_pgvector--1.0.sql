@@ -200,6 +200,8 @@ DO $$
 DECLARE
     stranger text;
 BEGIN
+    -- Nor may what follows call an operator of theirs, such as = (oid, regclass): it would run as a superuser.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     WITH trusted AS (
         SELECT d.classid, d.objid, e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
         WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'

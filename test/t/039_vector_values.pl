@@ -296,6 +296,18 @@ for my $i (0 .. $#traps)
 	is($node->safe_psql("trap$i", "DROP SCHEMA trap CASCADE; CREATE SCHEMA trap; CREATE EXTENSION ivfremote_pgvector SCHEMA trap; SELECT 'made'"), 'made', "and without it");
 }
 
+# Nor does it call what others have put there: it runs as a superuser.
+$node->safe_psql('postgres', 'CREATE ROLE stranger; CREATE DATABASE trap');
+is($node->safe_psql('trap', q{
+	CREATE SCHEMA types; CREATE EXTENSION ivfremote SCHEMA types; CREATE EXTENSION vector SCHEMA types;
+	GRANT CREATE ON SCHEMA public TO stranger;
+	SET ROLE stranger;
+	CREATE FUNCTION public.spring(oid, regclass) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RAISE ''called by %'', current_user; END';
+	CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = public.spring);
+	RESET ROLE;
+	CREATE EXTENSION ivfremote_pgvector SCHEMA public;
+	SELECT 'made'}), 'made', 'an operator that its script could call is not called');
+
 no_crash($node);
 $node->stop;
 done_testing();
