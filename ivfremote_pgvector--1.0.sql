@@ -193,6 +193,13 @@ CREATE OPERATOR CLASS bit_hamming_ops FOR TYPE bit USING ivfremote AS
     FUNCTION 1 ivfremote_bit_hamming_support(internal);
 COMMENT ON OPERATOR CLASS bit_hamming_ops USING ivfremote IS 'Hamming distance (<~>); rows are stored as they are';
 
+-- A vector beside an array column: the operator above is nearer than pgvector's cast of the vector and ours of two arrays. Without
+-- these, an index on real[] would no longer be used for queries of type vector.
+
+ALTER OPERATOR FAMILY real_l2_ops USING ivfremote ADD OPERATOR 1 <-> (real[], vector) FOR ORDER BY float_ops;
+ALTER OPERATOR FAMILY real_ip_ops USING ivfremote ADD OPERATOR 1 <#> (real[], vector) FOR ORDER BY float_ops;
+ALTER OPERATOR FAMILY real_cosine_ops USING ivfremote ADD OPERATOR 1 <=> (real[], vector) FOR ORDER BY float_ops;
+
 -- Names above were looked up in the schema of this extension, then in those of ivfremote and vector. Who may create objects in
 -- one of them can have put a type or an operator of his own in the way: what we refer to must be of these extensions.
 

@@ -251,7 +251,8 @@ Vector VectorFrom(ValueType type, Datum datum) {
 
 ValueType QueryTypeOf(Relation index, const ScanKeyData& key) {
   const bool own = key.sk_subtype == InvalidOid || key.sk_subtype == index->rd_opcintype[0];
-  return own ? GetOpclassInfo(index)->value_type : ValueType::kArray;
+  if (own) return GetOpclassInfo(index)->value_type;
+  return OidIsValid(get_element_type(key.sk_subtype)) ? ValueType::kArray : ValueType::kVector;
 }
 
 bool IsUsableVector(ValueType type, Datum datum, uint32_t dimensions) {

@@ -111,6 +111,16 @@ for my $op (sort keys %class)
 	is($node->safe_psql('postgres', "SELECT count(*) FROM items, unnest(ARRAY['{$array}'::float8[] $op v, v $op '{$array}'::numeric[], '{$array}'::real[] $op v]) d WHERE d <> v $op '{$array}'::real[]"),
 		'0', "$op: one distance for all arrays");
 }
+# The other way round: operators of array and vector must not keep queries of type vector from indexes on arrays.
+$node->safe_psql('postgres', "CREATE TABLE arrays AS SELECT id, v::real[] AS r FROM items;"
+	  . join('', map { "CREATE INDEX ON arrays USING ivfremote (r real_$class{$_}_ops) WITH (flush_threshold = 1, lists = 5, quantization = "
+			. ($_ eq '<->' ? 'none' : 'rabitq') . ');' } sort keys %class));
+for my $expression (map { ("r $_ '[$array]'::vector", "'[$array]'::vector $_ r", "r $_ (SELECT v FROM items WHERE id = 7)") } sort keys %class)
+{
+	is($node->safe_psql('postgres', "SELECT same('arrays', \$\$$expression\$\$, 600)"), 'same', "an index on arrays: $expression");
+}
+is($node->safe_psql('postgres', "SET enable_seqscan = off; SELECT attempt('SELECT FROM arrays ORDER BY r <-> ''[1,2]''::vector LIMIT 1')"),
+	"22000 | different vector dimensions $dims and 2", 'a vector of other dimensions');
 is($node->safe_psql('postgres', "SELECT attempt(format('SELECT v <-> %L::real[] FROM items', '{1,2}'))"),
 	"22000 | different vector dimensions $dims and 2", 'arrays of other dimensions');
 is($node->safe_psql('postgres', "SELECT attempt('SELECT v <-> ARRAY[1,NULL] FROM items')"), '22004 | vector must not contain nulls', 'an array with a null');
