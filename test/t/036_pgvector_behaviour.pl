@@ -120,9 +120,9 @@ error_like($node, 'SET enable_seqscan = off', q{SELECT id FROM t ORDER BY val <-
 	'a query of other dimensions, of the index');
 $node->safe_psql('postgres', 'DROP TABLE t');
 
-# bit varying, which ivfflat refuses: rows of one length
+# bit varying, which ivfflat refuses: rows of one length, that of the first. Its modifier is the largest there may be.
 $node->safe_psql('postgres', q{
-	CREATE TABLE t (id serial, val varbit);
+	CREATE TABLE t (id serial, val varbit(8));
 	CREATE INDEX ON t USING ivfremote (val bit_hamming_ops);
 	INSERT INTO t (val) VALUES ('101'), ('011')});
 is(nearest(q{ORDER BY val <~> '010'}), '2 1', 'bits of varying length');
