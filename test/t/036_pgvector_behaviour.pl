@@ -115,9 +115,12 @@ error_like($node, q{LOAD 'ivfremote'}, @$_) for (
 	[ 'SET ivfremote.max_probes = 0', qr/^22023 \|.* "ivfremote.max_probes"/, 'max_probes' ],
 	[ q{SELECT id FROM t ORDER BY val <-> '[1,2]' LIMIT 1}, qr/^22000 \| different vector dimensions 3 and 2/, 'a query of other dimensions, of the table' ],
 	[ q{INSERT INTO t (val) VALUES ('[1,2]')}, qr/^22000 \| expected 3 dimensions, not 2/, 'a row of other dimensions' ]);
-$node->safe_psql('postgres', q{INSERT INTO t (val) VALUES ('[1,2,3]')});
-error_like($node, 'SET enable_seqscan = off', q{SELECT id FROM t ORDER BY val <-> '[1,2]' LIMIT 1}, qr/^22000 \| different vector dimensions 3 and 2/,
-	'a query of other dimensions, of the index');
+for my $rows ('no rows', 'a row')
+{
+	error_like($node, 'SET enable_seqscan = off', q{SELECT id FROM t ORDER BY val <-> '[1,2]' LIMIT 1}, qr/^22000 \| different vector dimensions 3 and 2/,
+		"a query of other dimensions, of an index with $rows");
+	$node->safe_psql('postgres', q{INSERT INTO t (val) VALUES ('[1,2,3]')});
+}
 $node->safe_psql('postgres', 'DROP TABLE t');
 
 # bit varying, which ivfflat refuses: rows of one length, that of the first. Its modifier is the largest there may be.
