@@ -38,6 +38,8 @@ struct IndexFigures {
   bool coded = false;
   double segment_rows = 0;
   double pending_pages = 0;
+  double table_pages = 0;
+  double operator_cost = 0;  // of a row, to a sequential scan
   double request_latency_ms = 0;
 };
 
@@ -104,15 +106,18 @@ double MostProbed(const IndexFigures& figures) {
 
 // The cost of the search itself, paid before the first row, where that share of the lists is read.
 Cost SearchCost(const IndexFigures& figures, double share) {
-  // Some 30 dimensions of floats are scored in the time of one operator call, and codes by their bytes.
-  const double vector_cost = cpu_operator_cost * (1 + figures.dimensions / 30);
+  // Some 30 dimensions of floats are scored in the time of one operator call, and codes by their bytes. But pgvector's operators cost 1 at
+  // any dimensions, and a sequential scan does no less for a row than we do.
+  const double vector_cost = std::min(cpu_operator_cost * (1 + figures.dimensions / 30), figures.operator_cost);
   const double row_cost = vector_cost * figures.bits / 32;
   const double row_pages = figures.dimensions * figures.bits / 8 / BLCKSZ;
   const double rows = figures.segment_rows * share;
   const double reranked = figures.coded ? std::min(rows, kRerankedRows) : 0;
-  return figures.lists * vector_cost + rows * (row_cost + row_pages * seq_page_cost / 4) +
-         reranked * (vector_cost + random_page_cost) + figures.pending_pages * share * seq_page_cost +
-         figures.request_latency_ms * kCostPerMs;
+  // Vectors out of line are free for a sequential scan, which counts the table's own pages: for us they can't cost more.
+  const double reranked_pages = std::min(reranked, figures.table_pages);
+  const double pending_pages = std::min(figures.pending_pages * share, figures.table_pages);
+  return figures.lists * vector_cost + rows * (row_cost + row_pages * seq_page_cost / 4) + reranked * vector_cost +
+         reranked_pages * random_page_cost + pending_pages * seq_page_cost + figures.request_latency_ms * kCostPerMs;
 }
 
 }  // namespace
@@ -134,7 +139,11 @@ void AmCostEstimate(PlannerInfo* root, IndexPath* path, double loop_count, Cost*
   GenericCosts costs;
   MemSet(&costs, 0, sizeof costs);
   genericcostestimate(root, path, loop_count, &costs);
-  const IndexFigures figures = IsHypothetical(index) ? Hypothetical(index->tuples) : Measured(index->indexoid);
+  IndexFigures figures = IsHypothetical(index) ? Hypothetical(index->tuples) : Measured(index->indexoid);
+  figures.table_pages = index->rel->pages;
+  QualCost operator_cost;
+  cost_qual_eval_node(&operator_cost, static_cast<Node*>(linitial(path->indexorderbys)), root);
+  figures.operator_cost = operator_cost.per_tuple;
 
   const double first = ShareProbed(figures);
   *startup = SearchCost(figures, first);

@@ -187,12 +187,15 @@ for my $dimensions (384, 1536)
 	$node->safe_psql('postgres', qq{
 		CREATE TABLE t (i int, v vector($dimensions));
 		ALTER TABLE t ALTER v SET STORAGE EXTERNAL;
-		INSERT INTO t SELECT i, (SELECT array_agg(sin(i * j)) FROM generate_series(1, $dimensions) j) FROM generate_series(1, 4000) i;
-		CREATE INDEX idx ON t USING ivfremote (v vector_l2_ops) WITH (lists = 5, flush_threshold = 1);
-		ANALYZE t});
-	for my $where ('', "WHERE v <-> (SELECT v FROM t WHERE i = 5) < 1")
+		INSERT INTO t SELECT i, (SELECT array_agg(sin(i * j)) FROM generate_series(1, $dimensions) j) FROM generate_series(1, 5000) i});
+	for my $options ('lists = 5', 'lists = 5, flush_threshold = 1')
 	{
-		plan_is("$where ORDER BY v <-> (SELECT v FROM t WHERE i = 5) LIMIT 10", $index_scan, "$dimensions dimensions $where");
+		$node->safe_psql('postgres', "CREATE INDEX idx ON t USING ivfremote (v vector_l2_ops) WITH ($options); ANALYZE t");
+		for my $where ('', "WHERE v <-> (SELECT v FROM t WHERE i = 5) < 1")
+		{
+			plan_is("$where ORDER BY v <-> (SELECT v FROM t WHERE i = 5) LIMIT 10", $index_scan, "$dimensions dimensions, $options $where");
+		}
+		$node->safe_psql('postgres', 'DROP INDEX idx');
 	}
 	$node->safe_psql('postgres', 'DROP TABLE t');
 }

@@ -28,7 +28,7 @@ for my $document ('docs/pgvector.md', 'README.md')
 	my $text = slurp_file("$root/$document");
 	if ($document eq 'README.md')
 	{
-		($text) = $text =~ /^## From pgvector\n(.*?)(?=^## |\z)/ms or next;
+		($text) = $text =~ /^## From pgvector\n(.*?)(?=^## |\z)/ms or die 'README.md has no section "From pgvector"';
 	}
 	my $database = 'examples' . ++$number;
 	$node->safe_psql('postgres', "CREATE DATABASE $database");
