@@ -130,6 +130,7 @@ my ($relaxed_rows, $relaxed_left) = split /\|/, last_scan('rows_returned, rows_l
 cmp_ok($left_out, '>', 0, "$left_out rows left out");
 is("$relaxed_rows $relaxed_left", sql('SELECT count(*) FROM items') . ' 0', 'none in relaxed order');
 is($strict_rows + $left_out, $relaxed_rows, 'all are accounted for');
+is(last_scan('table_rows_read - rows_returned', $all, 'SET ivfremote.probes = 1', $relaxed, $none), '0', 'each is read in the table once, whatever the wave');
 # A row that the caller leaves out asks for no list
 is(sql('SET ivfremote.probes = 5', q{SELECT lists FROM ivfremote_recall('items_l2') LIMIT 1}), '5', 'ivfremote_recall reads the first lists for k = recall_k');
 cmp_ok(sql(q{SELECT recall FROM ivfremote_recall('items_l2', k => 100) LIMIT 1}), '>', 0.9, 'and those for 100 with k = 100');
