@@ -193,6 +193,13 @@ CREATE OPERATOR CLASS bit_hamming_ops FOR TYPE bit USING ivfremote AS
     FUNCTION 1 ivfremote_bit_hamming_support(internal);
 COMMENT ON OPERATOR CLASS bit_hamming_ops USING ivfremote IS 'Hamming distance (<~>); rows are stored as they are';
 
+-- A vector beside an array column: the operator above is nearer than pgvector's cast of the vector and ours of two arrays. Without
+-- these, an index on real[] would no longer be used for queries of type vector.
+
+ALTER OPERATOR FAMILY real_l2_ops USING ivfremote ADD OPERATOR 1 <-> (real[], vector) FOR ORDER BY float_ops;
+ALTER OPERATOR FAMILY real_ip_ops USING ivfremote ADD OPERATOR 1 <#> (real[], vector) FOR ORDER BY float_ops;
+ALTER OPERATOR FAMILY real_cosine_ops USING ivfremote ADD OPERATOR 1 <=> (real[], vector) FOR ORDER BY float_ops;
+
 -- Names above were looked up in the schema of this extension, then in those of ivfremote and vector. Who may create objects in
 -- one of them can have put a type or an operator of his own in the way: what we refer to must be of these extensions.
 
@@ -200,6 +207,8 @@ DO $$
 DECLARE
     stranger text;
 BEGIN
+    -- Nor may what follows call an operator of theirs, such as = (oid, regclass): it would run as a superuser.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     WITH trusted AS (
         SELECT d.classid, d.objid, e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
         WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'

@@ -228,6 +228,7 @@ run_pg_regress() {
 }
 
 # Those that take longest first, so that none of them is left to run alone.
+# shellcheck disable=SC2086
 tap_files() {
     local long='/(001|005|006|014|022|028|032|033|034)_'
     printf '%s\n' ${TAP_FILES:-test/t/*.pl} | grep -E "$long"
@@ -236,12 +237,12 @@ tap_files() {
 
 run_tap() {
     need_extension || return
-    local test running=0
+    local test busy=0
     as_server_user mkdir "$work/tap"
     for test in $(tap_files); do
-        [ $running -lt "$TAP_JOBS" ] || { wait -n; running=$((running - 1)); }
+        [ $busy -lt "$TAP_JOBS" ] || { wait -n; busy=$((busy - 1)); }
         in_background tap "$test"
-        running=$((running + 1))
+        busy=$((busy + 1))
     done
     wait
     for test in $(tap_files | sort); do count_tap "$test"; done

@@ -51,6 +51,8 @@ const char* OperatorOf(Metric metric) {
       return "<#>";
     case Metric::kCosine:
       return "<=>";
+    case Metric::kHamming:
+      return "<~>";
   }
   return "";
 }

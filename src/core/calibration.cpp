@@ -217,6 +217,8 @@ TrueNeighbours Calibration::NearestOf(size_t query, uint32_t k) const {
   std::nth_element(neighbours.begin(), last, neighbours.end());
   const double score = last->score;
   const double distance = score + of.score_offset;
+  // A whole number, whatever has been rounded.
+  if (options_.metric == Metric::kHamming) return {static_cast<uint32_t>(count), std::round(distance) + 0.5};
   // Scores are float32 products, and a small distance is a difference of large ones.
   const double rounding = 1e-4 * std::abs(distance) + 1e-6 * (std::abs(score) + std::abs(of.score_offset));
   return {static_cast<uint32_t>(count), distance + rounding};

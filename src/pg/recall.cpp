@@ -56,7 +56,7 @@ void TakeQueries(RecallRun* run, ArrayType* array) {
   if (ARR_NDIM(array) != 2)
     ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("queries must be a two-dimensional array"),
                     errdetail("The array has %d dimensions.", ARR_NDIM(array)),
-                    errhint("Each row of it is one query, as array_agg() of vectors gives them.")));
+                    errhint("Each row of it is one query, as array_agg(embedding::real[]) gives them.")));
   if (ARR_HASNULL(array) && array_contains_nulls(array))
     ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("vector must not contain nulls")));
   const auto n = static_cast<uint32_t>(ARR_DIMS(array)[0]);

@@ -1,7 +1,6 @@
 // amrescan, amgettuple, amendscan: the first tuple asked for runs the search, later ones drain it; and where that doesn't
 // fill the executor's LIMIT, the search goes on in further waves.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
 

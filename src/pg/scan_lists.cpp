@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/half.h"
 #include "pg/index_cache.h"
 #include "pg/probes.h"
 #include "pg/routing_pages.h"

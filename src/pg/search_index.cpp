@@ -136,11 +136,17 @@ void OpenSearch(IndexSearch* search, const CodeFormat& format, const float* quer
 }
 
 // Asks the store for the blocks planned. With lists their centroids come next, before anything is scored.
-void SendWave(IndexSearch* search) {
+void SendWave(IndexSearch* search, ScanRecord* record) {
   Search& core = **search->search;
+  const size_t requests = core.requests_planned();
   search->wave = NewWave();
   search->under_way = true;
-  if (core.requests_planned() > 0) StartWave(search);
+  if (requests > 0) StartWave(search);
+  // Now: nobody may wait for the wave.
+  record->waves += core.statistics().waves - search->recorded.waves;
+  record->requests += requests;
+  search->recorded.waves = core.statistics().waves;
+  search->recorded.requests += requests;
   if (search->wave_lists == nullptr || !search->coded) return;
   AddCentroidsOfBlocks(search);
 }
@@ -262,7 +268,7 @@ void SearchLists(IndexSearch* search, const float* query, ScanRecord* record) {
     PlanBlocks(search, *search->wave_lists);
   }
   record->quantizer_ms += MillisecondsSince(search->start);
-  SendWave(search);
+  SendWave(search, record);
   ScoreWave(search, record);
   MemoryContextSwitchTo(scan_context);
 }
@@ -288,7 +294,7 @@ bool StartNextWave(IndexSearch* search, ScanRecord* record) {
     });
     record->lists_probed += count;
     record->quantizer_ms += MillisecondsSince(start);
-    SendWave(search);
+    SendWave(search, record);
   }
   MemoryContextSwitchTo(scan_context);
   return count > 0;

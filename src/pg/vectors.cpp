@@ -214,7 +214,8 @@ uint32_t DeclaredDimensions(Relation index) {
   if (GetOpclassInfo(index)->value_type == ValueType::kArray) return 0;
   const FormData_pg_attribute* column = TupleDescAttr(RelationGetDescr(index), 0);
   int32 modifier = column->atttypmod;
-  (void)getBaseTypeAndTypmod(column->atttypid, &modifier);
+  // That of bit varying, which Postgres takes for bit, is a limit.
+  if (getBaseTypeAndTypmod(column->atttypid, &modifier) == VARBITOID) return 0;
   if (modifier < 1) return 0;
   const uint32_t most = MaxDimensions(GetOpclassInfo(index)->metric);
   if (static_cast<uint32_t>(modifier) > most)
@@ -251,7 +252,8 @@ Vector VectorFrom(ValueType type, Datum datum) {
 
 ValueType QueryTypeOf(Relation index, const ScanKeyData& key) {
   const bool own = key.sk_subtype == InvalidOid || key.sk_subtype == index->rd_opcintype[0];
-  return own ? GetOpclassInfo(index)->value_type : ValueType::kArray;
+  if (own) return GetOpclassInfo(index)->value_type;
+  return OidIsValid(get_element_type(key.sk_subtype)) ? ValueType::kArray : ValueType::kVector;
 }
 
 bool IsUsableVector(ValueType type, Datum datum, uint32_t dimensions) {

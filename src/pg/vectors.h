@@ -35,7 +35,7 @@ struct Vector {
 // bits or too many. Bits are 0.0 and 1.0. The values may point into the datum, or into memory of the current context.
 Vector VectorFrom(ValueType type, Datum datum);
 
-// The type of the query in a scan key: the index's own, or an array.
+// The type of the query in a scan key: the index's own, or an array, or (of indexes on arrays) a vector.
 ValueType QueryTypeOf(Relation index, const ScanKeyData& key);
 
 // Raises an error for NaN or infinity.

@@ -113,6 +113,18 @@ for my $server ('path_http', 'virtual_https')
 	my @gets = requests($server);
 	like($out, qr/^\Q$first\E\n1\|${\scalar @gets}\|/, "$server: max_concurrent_requests = 4: the same rows");
 	is(concurrency(@gets), 4, "$server: max_concurrent_requests = 4: four at a time");
+
+	# Further waves are requests of their own, over the same connections; those of a scan that ends before are dropped
+	$front->clear_log;
+	my $further = 'SELECT count(*) FROM (SELECT id FROM items WHERE id % 97 > 96 ORDER BY v <-> (SELECT v FROM items WHERE id = 77) LIMIT 5) x';
+	$out = ask($session, "RESET ivfremote.max_concurrent_requests; SET ivfremote.probes = 5; SET ivfremote.max_probes = 1048576; $further; $last_scan");
+	my (undef, $waves, $count) = split /[\n|]/, $out;
+	@gets = requests($server);
+	cmp_ok($waves, '>', 1, "$server: in $waves waves");
+	is(scalar(waves(@gets)), $waves, "$server: as the log has them");
+	is(scalar(@gets), $count, "$server: with ivfremote_last_scan()'s requests");
+	ask($session, "BEGIN; DECLARE c CURSOR FOR SELECT id FROM items ORDER BY v <-> (SELECT v FROM items WHERE id = 77); MOVE 31 FROM c; CLOSE c; COMMIT");
+	like(scalar ask($session, "RESET ivfremote.probes; $settings; $search"), qr/^\Q$first\E$/, "$server: a wave under way at the end of a scan");
 	quit($session);
 	$front->fault;
 }

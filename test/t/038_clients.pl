@@ -66,6 +66,22 @@ for my $document ('docs/pgvector.md', 'README.md')
 	}
 }
 
+# The command for schemas with hnsw
+my ($command) = slurp_file("$root/docs/pgvector.md") =~ /^```sh\n(.*?)^```$/ms;
+append_to_file("$directory/schema.sql", <<'SCHEMA');
+CREATE TABLE items (id bigint, embedding vector(3), half halfvec(3));
+CREATE INDEX a ON items USING hnsw (embedding vector_l2_ops);
+CREATE INDEX b ON items USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 64);
+CREATE INDEX c ON items USING hnsw (half halfvec_ip_ops) WITH (ef_construction='200') WHERE (id > 5);
+SCHEMA
+my ($schema, $errors) = run_command([ 'sh', '-c', "cd $directory && $command" ]);
+$node->safe_psql('postgres', $schema);
+is($node->safe_psql('postgres', q{SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'items'::regclass ORDER BY 1}), <<'INDEXES' =~ s/\n\z//r, 'hnsw');
+CREATE INDEX a ON public.items USING ivfremote (embedding)
+CREATE INDEX b ON public.items USING ivfremote (embedding vector_cosine_ops)
+CREATE INDEX c ON public.items USING ivfremote (half halfvec_ip_ops) WHERE (id > 5)
+INDEXES
+
 no_crash($node);
 $node->stop;
 done_testing();

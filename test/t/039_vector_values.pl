@@ -111,6 +111,16 @@ for my $op (sort keys %class)
 	is($node->safe_psql('postgres', "SELECT count(*) FROM items, unnest(ARRAY['{$array}'::float8[] $op v, v $op '{$array}'::numeric[], '{$array}'::real[] $op v]) d WHERE d <> v $op '{$array}'::real[]"),
 		'0', "$op: one distance for all arrays");
 }
+# The other way round: operators of array and vector must not keep queries of type vector from indexes on arrays.
+$node->safe_psql('postgres', "CREATE TABLE arrays AS SELECT id, v::real[] AS r FROM items;"
+	  . join('', map { "CREATE INDEX ON arrays USING ivfremote (r real_$class{$_}_ops) WITH (flush_threshold = 1, lists = 5, quantization = "
+			. ($_ eq '<->' ? 'none' : 'rabitq') . ');' } sort keys %class));
+for my $expression (map { ("r $_ '[$array]'::vector", "'[$array]'::vector $_ r", "r $_ (SELECT v FROM items WHERE id = 7)") } sort keys %class)
+{
+	is($node->safe_psql('postgres', "SELECT same('arrays', \$\$$expression\$\$, 600)"), 'same', "an index on arrays: $expression");
+}
+is($node->safe_psql('postgres', "SET enable_seqscan = off; SELECT attempt('SELECT FROM arrays ORDER BY r <-> ''[1,2]''::vector LIMIT 1')"),
+	"22000 | different vector dimensions $dims and 2", 'a vector of other dimensions');
 is($node->safe_psql('postgres', "SELECT attempt(format('SELECT v <-> %L::real[] FROM items', '{1,2}'))"),
 	"22000 | different vector dimensions $dims and 2", 'arrays of other dimensions');
 is($node->safe_psql('postgres', "SELECT attempt('SELECT v <-> ARRAY[1,NULL] FROM items')"), '22004 | vector must not contain nulls', 'an array with a null');
@@ -295,6 +305,18 @@ for my $i (0 .. $#traps)
 	like($err, qr/ERROR:  \Q$object\E is in the way of what extension "ivfremote_pgvector" needs/, "$name in the way");
 	is($node->safe_psql("trap$i", "DROP SCHEMA trap CASCADE; CREATE SCHEMA trap; CREATE EXTENSION ivfremote_pgvector SCHEMA trap; SELECT 'made'"), 'made', "and without it");
 }
+
+# Nor does it call what others have put there: it runs as a superuser.
+$node->safe_psql('postgres', 'CREATE ROLE stranger; CREATE DATABASE trap');
+is($node->safe_psql('trap', q{
+	CREATE SCHEMA types; CREATE EXTENSION ivfremote SCHEMA types; CREATE EXTENSION vector SCHEMA types;
+	GRANT CREATE ON SCHEMA public TO stranger;
+	SET ROLE stranger;
+	CREATE FUNCTION public.spring(oid, regclass) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RAISE ''called by %'', current_user; END';
+	CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = public.spring);
+	RESET ROLE;
+	CREATE EXTENSION ivfremote_pgvector SCHEMA public;
+	SELECT 'made'}), 'made', 'an operator that its script could call is not called');
 
 no_crash($node);
 $node->stop;

@@ -172,6 +172,17 @@ for my $refused (
 	error_like($node, 'SET client_min_messages = warning', $statement, $pattern, "refused: $name");
 }
 
+# -- after a crash an unlogged index is empty, and takes bits again
+
+$node->safe_psql('postgres', q{
+	CREATE UNLOGGED TABLE unlogged (id int, b bit(64));
+	CREATE INDEX ON unlogged USING ivfremote (b bit_hamming_ops);
+	INSERT INTO unlogged SELECT i, some_bits(i, 64) FROM generate_series(1, 10) i});
+$node->stop('immediate');
+$node->start;
+$node->safe_psql('postgres', q{INSERT INTO unlogged SELECT i, some_bits(i, 64) FROM generate_series(11, 50) i});
+same_ok($node, 'unlogged', 64, 'unlogged, after a crash');
+
 # -- the most bits
 
 $node->safe_psql('postgres', q{

@@ -59,6 +59,7 @@ struct Codes {
       case Metric::kInnerProduct:
         return -InnerProduct(query.data(), rows[i].data(), format.dimensions);
       case Metric::kCosine:
+      case Metric::kHamming:  // never of codes
         break;
     }
     return 2 * Scorer(metric, query.data(), format.dimensions).Distance(rows[i].data());

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "core/bits.h"
 #include "core/code.h"
 #include "golden/index_file.h"
 #include "golden_files.h"
@@ -91,6 +92,12 @@ class IndexPagesTest : public testing::Test {
     Put<uint8_t>(0, 21, bits == 32 ? 0 : 1);
     Put(0, 22, bits);
     Put<uint8_t>(0, 88, bits == 32 ? 0 : 1);
+  }
+  void Bits(uint32_t dimensions) {
+    Dimensions(dimensions, 1);
+    Put<uint8_t>(0, 20, 3);  // metric
+    Put<uint8_t>(0, 21, 2);
+    Put<uint8_t>(0, 88, 2);
   }
   // Of the index, and when the generation began.
   void Lists(uint32_t lists) {
@@ -224,6 +231,47 @@ TEST_F(IndexPagesTest, RowsAreOfWholeWords) {
   }
   Store<uint32_t>(Special(block) + 36, 64);
   EXPECT_TRUE(Fails(IndexFile(file_).ReadPending(meta_, meta_.current, &rows), StatusCode::kCorrupt, {"more rows"}));
+}
+
+// 70 bits, 9 bytes in rows of 28; and as many as there may be, of which a page holds one row. Before training and after it.
+TEST_F(IndexPagesTest, RowsOfBits) {
+  const struct {
+    uint32_t dimensions, row_bytes, rows;
+  } cases[] = {{70, 28, 290}, {64000, 8016, 1}};
+  for (const bool trained : {true, false})
+    for (const auto& c : cases) {
+      file_.resize(8192);
+      Bits(c.dimensions);
+      Lists(trained ? 3 : 0);
+      Put<uint64_t>(0, 144, trained ? kRoutingId : 0);
+      Stream(0, 152, trained ? 1 : kNone, 0, trained ? 1 : 0);
+      ASSERT_EQ(Page(5, kGeneration, 0, 1), 1u);
+      const uint32_t block = Page(6, kGeneration, 0, c.rows);
+      Put(1, 0, block);
+      Put(1, 4, block);
+      Put<uint64_t>(1, 8, c.rows);
+      for (uint32_t row = 0; row < c.rows; ++row) {
+        PutRow(block, size_t{c.row_bytes} * row, row, 1, trained ? row % 3 : 0);
+        Put<uint8_t>(block, size_t{c.row_bytes} * row + 16, 0xc0);  // dimensions 0 and 1
+        Put<uint8_t>(block, size_t{c.row_bytes} * row + 16 + 8, static_cast<uint8_t>(row % 64 << 2));  // 64 to 69
+      }
+      std::vector<IndexFile::Pending> rows;
+      ASSERT_NO_FATAL_FAILURE(ReadPending(&rows));
+      EXPECT_EQ(meta_.trained(), trained);
+      EXPECT_EQ(meta_.metric, Metric::kHamming);
+      EXPECT_EQ(meta_.FormatOf(meta_.current), (CodeFormat{CodeKind::kBits, 1, c.dimensions}));
+      ASSERT_EQ(rows.size(), c.rows);
+      for (uint32_t row = 0; row < c.rows; ++row) {
+        EXPECT_EQ(rows[row].row.tid_block, row);
+        ASSERT_EQ(rows[row].code.size(), (c.dimensions + 7) / 8);
+        std::vector<float> values(c.dimensions);
+        UnpackBits(rows[row].code.data(), c.dimensions, values.data());
+        for (uint32_t i = 0; i < c.dimensions; ++i)
+          ASSERT_EQ(values[i], i < 2 || (i >= 64 && i < 70 && (row >> (69 - i) & 1) != 0) ? 1 : 0) << row << ' ' << i;
+      }
+      Store<uint32_t>(Special(block) + 36, c.rows + 1);
+      EXPECT_TRUE(Fails(IndexFile(file_).ReadPending(meta_, meta_.current, &rows), StatusCode::kCorrupt, {"more rows"}));
+    }
 }
 
 // A routing with codes, over pages: its parts start anywhere in them.

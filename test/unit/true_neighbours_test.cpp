@@ -148,6 +148,41 @@ TEST_P(TrueNeighboursTest, TheSameAfterTheCurve) {
   EXPECT_EQ(calibration.TakeCurve().queries, 60u);
 }
 
+// Not even of the most bits a row that is one bit too far counts as a neighbour.
+TEST(TrueNeighboursOfBits, LimitIsBetweenWholeDistances) {
+  constexpr uint32_t kRows = 60;
+  Random random(18);
+  std::vector<std::vector<float>> vectors(kRows + 1, std::vector<float>(kMaxBits));
+  for (auto& vector : vectors)
+    for (float& value : vector) value = static_cast<float>(random() >> 63);
+  Routing routing;
+  routing.dimensions = kMaxBits;
+  routing.metric = Metric::kHamming;
+  routing.mean.assign(kMaxBits, 0.4375f);
+  routing.radii = {1};
+  routing.group_first = {0, 1};
+  routing.group_centroids.assign(kMaxBits, 0.0f);
+  routing.centroids.assign(kMaxBits, 0.0f);
+  CalibrationOptions options;
+  options.metric = Metric::kHamming;
+  options.format = {CodeKind::kBits, 1, kMaxBits};
+  options.k = kRows;
+  Calibration calibration(options, &routing, vectors[kRows], {});
+  std::vector<double> distances;
+  for (uint32_t i = 0; i < kRows; ++i) {
+    distances.push_back(SquaredL2(vectors[kRows].data(), vectors[i].data(), kMaxBits));
+    std::vector<float> centred = vectors[i];
+    for (float& value : centred) value -= routing.mean[0];
+    std::vector<std::byte> bits(options.format.RowBytes());
+    PackBits(vectors[i].data(), kMaxBits, bits.data());
+    const uint32_t list = 0;
+    const Tid tid{i, 1};
+    calibration.Add(centred.data(), 1, &list, nullptr, &tid, bits.data());
+  }
+  std::sort(distances.begin(), distances.end());
+  for (uint32_t k = 1; k <= kRows; ++k) EXPECT_EQ(calibration.NearestOf(0, k).limit, distances[k - 1] + 0.5) << k;
+}
+
 INSTANTIATE_TEST_SUITE_P(Metrics, TrueNeighboursTest,
                          testing::Values(Metric::kL2, Metric::kInnerProduct, Metric::kCosine));
 
