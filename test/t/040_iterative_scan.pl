@@ -122,6 +122,9 @@ is(last_scan('ended_by, requests', 'SET ivfremote.max_scan_requests = 1', $none)
 my ($waves) = split /\|/, last_scan('waves, lists_probed', $all, $none);
 cmp_ok($waves, '>=', 4, "$waves waves");
 cmp_ok($waves, '<=', 9, 'each larger than the one before');
+# Rows 31 to 40 are given while the lists for 160 are read
+my ($in_time, $waited_for) = map { last_scan('lists_probed, waves, requests', $plain =~ s/LIMIT 10/LIMIT $_/r) } 35, 41;
+is($in_time, $waited_for, 'what a wave sends counts, whether or not it is waited for');
 is(last_scan('ended_by, waves, rows_returned', 'SELECT count(*) FROM (SELECT id FROM items WHERE lot < 0 ORDER BY v <-> (SELECT NULL::real[]) LIMIT 10) x'),
 	'all_lists|0|' . sql('SELECT count(*) FROM items'), 'a query without distances has all rows');
 # Left out in strict order, late in relaxed order
