@@ -34,6 +34,8 @@ struct Scan {
   bool strict;
   double returned;        // rows
   double last_distance;   // of the row returned last, without a rerank
+  uint64 fetched;         // rows of the table, and rows left out, that the statement's record has
+  uint64 left_out;
 };
 
 void CheckScan(IndexScanDesc scan) {
@@ -131,6 +133,7 @@ void StartSearch(IndexScanDesc scan, Scan* state) {
   state->tid_map_count = 0;
   ReadTidMaps(state);
   state->returned = 0;
+  state->fetched = state->left_out = 0;
   state->last_distance = -std::numeric_limits<double>::infinity();
   state->strict = settings.iterative_scan != static_cast<int>(IterativeScan::kRelaxedOrder);
   if (!search->exact && settings.rerank) state->rerank = StartRerank(scan, state->strict, NextLive, state);
@@ -146,10 +149,22 @@ bool StartWaveOf(Scan* state) {
   return started;
 }
 
+// What the rerank has done since the last time.
+void CountReranked(Scan* state) {
+  const Oid index = RelationGetRelid(state->search.index);
+  CountTableRows(index, RowsFetched(state->rerank) - state->fetched);
+  if (RowsLeftOut(state->rerank) > state->left_out) CountLeftOutRows(index, RowsLeftOut(state->rerank) - state->left_out);
+  state->fetched = RowsFetched(state->rerank);
+  state->left_out = RowsLeftOut(state->rerank);
+}
+
 // Reads the lists of the next wave; false if there are none.
 bool NextWave(Scan* state) {
   if (!StartWaveOf(state)) return false;
-  if (state->rerank != nullptr) AwaitCandidates(state->rerank);
+  if (state->rerank != nullptr) {
+    AwaitCandidates(state->rerank);
+    CountReranked(state);
+  }
   ScanRecord record = NewRecord(state->search);
   FinishNextWave(&state->search, &record);
   AddRecord(state->search, record);
@@ -171,18 +186,14 @@ void ReadAheadOf(Scan* state, double row) {
 
 // The next row of the lists read so far.
 bool NextRow(Scan* state, Tid* tid) {
-  const Oid index = RelationGetRelid(state->search.index);
   if (state->rerank != nullptr) {
-    const uint64 fetched = RowsFetched(state->rerank);
-    const uint64 left_out = RowsLeftOut(state->rerank);
     const bool found = RerankNext(state->rerank, tid);
-    CountTableRows(index, RowsFetched(state->rerank) - fetched);
-    if (RowsLeftOut(state->rerank) > left_out) CountLeftOutRows(index, RowsLeftOut(state->rerank) - left_out);
+    CountReranked(state);
     return found;
   }
   for (Candidate candidate; NextLive(state, &candidate);) {
     if (state->strict && candidate.distance < state->last_distance) {
-      CountLeftOutRows(index, 1);
+      CountLeftOutRows(RelationGetRelid(state->search.index), 1);
       continue;
     }
     state->last_distance = candidate.distance;

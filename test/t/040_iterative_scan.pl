@@ -122,6 +122,9 @@ is(last_scan('ended_by, requests', 'SET ivfremote.max_scan_requests = 1', $none)
 my ($waves) = split /\|/, last_scan('waves, lists_probed', $all, $none);
 cmp_ok($waves, '>=', 4, "$waves waves");
 cmp_ok($waves, '<=', 9, 'each larger than the one before');
+# Rows 31 to 40 are given while the lists for 160 are read
+my ($in_time, $waited_for) = map { last_scan('lists_probed, waves, requests', $plain =~ s/LIMIT 10/LIMIT $_/r) } 35, 41;
+is($in_time, $waited_for, 'what a wave sends counts, whether or not it is waited for');
 is(last_scan('ended_by, waves, rows_returned', 'SELECT count(*) FROM (SELECT id FROM items WHERE lot < 0 ORDER BY v <-> (SELECT NULL::real[]) LIMIT 10) x'),
 	'all_lists|0|' . sql('SELECT count(*) FROM items'), 'a query without distances has all rows');
 # Left out in strict order, late in relaxed order
@@ -130,6 +133,7 @@ my ($relaxed_rows, $relaxed_left) = split /\|/, last_scan('rows_returned, rows_l
 cmp_ok($left_out, '>', 0, "$left_out rows left out");
 is("$relaxed_rows $relaxed_left", sql('SELECT count(*) FROM items') . ' 0', 'none in relaxed order');
 is($strict_rows + $left_out, $relaxed_rows, 'all are accounted for');
+is(last_scan('table_rows_read - rows_returned', $all, 'SET ivfremote.probes = 1', $relaxed, $none), '0', 'each is read in the table once, whatever the wave');
 # A row that the caller leaves out asks for no list
 is(sql('SET ivfremote.probes = 5', q{SELECT lists FROM ivfremote_recall('items_l2') LIMIT 1}), '5', 'ivfremote_recall reads the first lists for k = recall_k');
 cmp_ok(sql(q{SELECT recall FROM ivfremote_recall('items_l2', k => 100) LIMIT 1}), '>', 0.9, 'and those for 100 with k = 100');
