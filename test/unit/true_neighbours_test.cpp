@@ -55,7 +55,7 @@ class TrueNeighboursTest : public testing::TestWithParam<Metric> {
     const auto* codes = RowBytes(rows_.data());
     const size_t first = tids_.size() / 3;
     calibration.Add(centred.data(), first, lists_.data(), nullptr, tids_.data(), codes);
-    calibration.Add(&centred[first * kDimensions], tids_.size() - first, &lists_[first], nullptr, &tids_[first],
+    calibration.Add(centred.data() + first * kDimensions, tids_.size() - first, lists_.data() + first, nullptr, tids_.data() + first,
                     codes + first * options.format.RowBytes());
     return calibration;
   }
