@@ -91,12 +91,12 @@ void BuildTable(const Bench& bench, Connection* connection, const std::string& t
                 const std::string& index) {
   const std::string column = type == VectorType::kVector ? Format("vector(%zu)", bench.rows.dimensions) : "real[]";
   connection->Query("CREATE TABLE loading (id integer PRIMARY KEY, embedding " + column + ")");
-  connection->Query("ALTER TABLE loading ALTER embedding SET STORAGE EXTERNAL");
   connection->CopyVectors("loading", bench.data.rows, type);
   connection->Query("CREATE TABLE " + table + " (id integer, chance integer, direction integer, embedding " + column + ")");
-  connection->Query("ALTER TABLE " + table + " ALTER embedding SET STORAGE EXTERNAL");
+  connection->Query("ALTER TABLE " + table + " ALTER embedding SET STORAGE " + Environment("STORAGE", "EXTERNAL"));
   connection->Query("INSERT INTO " + table + " SELECT id, chance, direction, embedding FROM loading JOIN attributes USING (id) ORDER BY id");
-  connection->Query("DROP TABLE loading; VACUUM (FREEZE, ANALYZE) " + table);
+  connection->Query("DROP TABLE loading");
+  connection->Query("VACUUM (FREEZE, ANALYZE) " + table);
   const Stopwatch watch;
   connection->Query("CREATE INDEX " + table + "_index ON " + table + " USING " + index);
   std::printf("%-8s built in %.1f s: USING %s\n", table.c_str(), watch.seconds(), index.c_str());
@@ -206,10 +206,10 @@ void Compare(const Bench& bench, const std::vector<Peer>& peers, size_t attribut
     sides.push_back(TunedSide(bench, truth, peers[i], &connections[i], &tuned[i]));
   RunRounds(&sides, std::stoul(Environment("ROUNDS", "9")), bench.queries.count());
   const std::string prefix = kAttributes[attribute];
-  // The faster of HNSW's two modes is the peer.
   double ratio = 0;
   for (size_t i = 1; i < sides.size(); ++i) {
     std::printf("%-22s %8.3f ms; ours to it %.3f\n", sides[i].name.c_str(), Median(sides[i].ms), Ratio(sides[0], sides[i]));
+    // The faster of HNSW's two modes is the peer.
     ratio = std::max(ratio, Ratio(sides[0], sides[i]));
   }
   figures->Add(prefix + "_ms", Median(sides[0].ms), 3);

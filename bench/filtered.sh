@@ -7,6 +7,7 @@
 #   DATA=fashion         or glove
 #   RECALL=0.95          of the filtered truth, that both sides are brought to
 #   SELECTIVITY=0.1      at which they are compared
+#   STORAGE=EXTERNAL     of the vectors of both tables, or PLAIN
 #   INDEX_OPTIONS, HNSW_OPTIONS='m = 16, ef_construction = 64'
 #   QUERIES=400          of those of the data, for the first part
 #   ROUNDS=9             of 200 queries, of the comparison
