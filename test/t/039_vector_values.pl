@@ -10,9 +10,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $dims = 8;
-my $node = new_node('vectors', conf => "fsync = off\n");
+my $node = new_vector_node('vectors', conf => "fsync = off\n");
 $node->safe_psql('postgres', q{
-CREATE EXTENSION ivfremote_pgvector CASCADE;
 -- The plan's scan and its order, or the error.
 CREATE FUNCTION plan(query text) RETURNS text LANGUAGE plpgsql SET enable_seqscan = off SET enable_sort = off AS $$
 DECLARE

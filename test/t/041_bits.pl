@@ -8,11 +8,9 @@ use IvfTest;
 use PostgreSQL::Test::Cluster;
 use Test::More;
 
-my $node = new_node('bits', init => { allows_streaming => 1 });
+my $node = new_vector_node('bits', init => { allows_streaming => 1 });
 my $store = add_store($node, 'store');
 $node->safe_psql('postgres', q{
-CREATE EXTENSION vector;
-CREATE EXTENSION ivfremote_pgvector;
 -- The k least distances, and the rows they are of.
 CREATE FUNCTION nearest(source text, query bit, k int, OUT ids int[], OUT distances float8[]) LANGUAGE plpgsql AS $$
 BEGIN
