@@ -67,10 +67,18 @@ bool MayMaintain(Oid table) {
 #endif
 }
 
+// One dropped meanwhile is nobody's internal error.
+Relation OpenRelation(Oid oid, LOCKMODE lock) {
+  Relation relation = try_relation_open(oid, lock);
+  if (relation == nullptr)
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", oid)));
+  return relation;
+}
+
 }  // namespace
 
 Relation OpenIndexForInfo(Oid oid) {
-  Relation index = relation_open(oid, AccessShareLock);
+  Relation index = OpenRelation(oid, AccessShareLock);
   CheckIsOurs(index);
   if (!IVFREMOTE_IS_OWNER(oid, GetUserId()) && !has_privs_of_role(GetUserId(), ROLE_PG_MONITOR))
     aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_INDEX, RelationGetRelationName(index));
@@ -82,7 +90,7 @@ IndexAndTable OpenIndexForMaintenance(Oid oid, LOCKMODE lock) {
   // The table's lock comes before the index's, so the table is looked up without one; as contrib/amcheck does.
   const Oid table = IndexGetRelation(oid, true);
   if (!OidIsValid(table)) {
-    Relation other = relation_open(oid, AccessShareLock);
+    Relation other = OpenRelation(oid, AccessShareLock);
     ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                     errmsg("\"%s\" is not an ivfremote index", RelationGetRelationName(other))));
   }
@@ -90,8 +98,8 @@ IndexAndTable OpenIndexForMaintenance(Oid oid, LOCKMODE lock) {
   if (!MayMaintain(table)) aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(table));
   IndexAndTable opened;
   LockTable(table, lock);
-  opened.heap = table_open(table, NoLock);
-  opened.index = relation_open(oid, lock);
+  opened.heap = OpenRelation(table, NoLock);
+  opened.index = OpenRelation(oid, lock);
   CheckIsOurs(opened.index);
   if (opened.index->rd_index->indrelid != table)
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),

@@ -135,7 +135,7 @@ sub allowed
 	# A collection ends with nothing deleted if it can't look at an index
 	return 1 if $line =~ /could not find the objects that database "\w+" needs: (could not obtain lock on index|its background worker has ended|terminating)/;
 	# REINDEX CONCURRENTLY has put another index in its place, or holds the lock
-	return $line =~ /could not open relation with OID|could not obtain lock on relation/;
+	return $line =~ /relation with OID \d+ does not exist|could not open relation with OID|could not obtain lock on relation/;
 }
 my @wrong;
 my %done = map { $_ => 0 } qw(rounds searches flushes compactions recoveries);
