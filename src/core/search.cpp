@@ -211,7 +211,7 @@ void Search::ScoreCoded(uint32_t position, const CodedRows& rows, uint16_t segme
   code_scorer_->SetQuery(coder_->Residual(CentroidAt(position), residual_.data()));
   const size_t first = arriving_.bounds.size();
   arriving_.bounds.resize(first + rows.rows);
-  code_scorer_->Score(rows, &arriving_.bounds[first]);
+  code_scorer_->Score(rows, arriving_.bounds.data() + first);
   arriving_.tids.insert(arriving_.tids.end(), tids, tids + size_t{rows.rows} * kTidBytes);
   arriving_.scored.push_back({static_cast<uint32_t>(first), segment});
 }
