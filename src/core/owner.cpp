@@ -27,7 +27,7 @@ std::string EncodeOwner(const Owner& owner) {
                      {"system_identifier", owner.system_identifier},
                      {"host", owner.host},
                      {"data_directory", owner.directory},
-                     {"library", owner.library_version},
+                     {"library", owner.version_of_library},
                      {"written", owner.written},
                      {"token", owner.token},
                      {"nonce", owner.nonce}};

@@ -15,7 +15,7 @@ struct Owner {
   std::string system_identifier;  // decimal
   std::string host;
   std::string directory;          // of the data
-  std::string library_version;
+  std::string version_of_library;
   std::string written;            // when
   uint64_t token = 0;             // grows with each write
   std::string nonce;              // 32 hexadecimal digits, other ones with each write

@@ -7,6 +7,7 @@
 #include "pg/access_method.h"
 #include "pg/page.h"
 #include "pg/probes.h"
+#include "pg/scan_lists.h"
 #include "pg/server.h"
 #include "pg/settings.h"
 
@@ -24,8 +25,6 @@ namespace {
 // A cost unit is about 0.01 ms.
 constexpr double kCostPerMs = 100;
 constexpr double kTypicalDimensions = 768;
-// ivfremote.max_probes = -1, in lists of the first wave.
-constexpr double kDefaultMostWaves = 8;
 // Rows of the table read for their exact distances before the first is returned.
 constexpr double kRerankedRows = 20;
 
@@ -100,7 +99,7 @@ double ShareProbed(const IndexFigures& figures) {
 double MostProbed(const IndexFigures& figures) {
   const double share = ShareProbed(figures);
   if (figures.lists == 0 || settings.iterative_scan == static_cast<int>(IterativeScan::kOff)) return share;
-  const double most = settings.max_probes < 0 ? kDefaultMostWaves * figures.probes : settings.max_probes;
+  const double most = settings.max_probes < 0 ? static_cast<double>(kDefaultMaxWaves) * figures.probes : settings.max_probes;
   return std::clamp(most / figures.lists, share, 1.0);
 }
 

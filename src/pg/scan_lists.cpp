@@ -17,8 +17,6 @@ namespace {
 constexpr double kRowGrowth = 4;
 // And takes at least this share of the lists taken before it, whatever the curve says.
 constexpr double kLeastGrowth = 0.25;
-// What max_probes = -1 stands for, in first waves.
-constexpr uint64_t kDefaultMost = 8;
 
 struct Ranking {
   uint32_t count;
@@ -64,7 +62,7 @@ ProbedLists Ascending(const RankedList* lists, uint32_t count) {
 }
 
 uint32_t MostLists(const MetaPage& meta, uint32_t first) {
-  const uint64_t most = settings.max_probes < 0 ? kDefaultMost * first
+  const uint64_t most = settings.max_probes < 0 ? kDefaultMaxWaves * first
                                                 : std::max(static_cast<uint32_t>(settings.max_probes), first);
   return static_cast<uint32_t>(std::min<uint64_t>(most, meta.list_count));
 }

@@ -12,6 +12,9 @@
 
 namespace ivfremote {
 
+// What ivfremote.max_probes = -1 stands for, in lists of the first wave.
+inline constexpr uint64_t kDefaultMaxWaves = 8;
+
 // What ended a scan: no list, or no request, was left to it.
 enum class ScanEnd : int { kNone, kAllLists, kMaxProbes, kMaxScanRequests, kOff };
 

@@ -179,8 +179,8 @@ Datum BitsFrom(const Vector& vector) {
     if (value != 0 && value != 1)
       ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("bits must be 0 or 1"),
                       errdetail("Element %u of the vector is %g.", i + 1, double{value})));
-    if (value == 1) VARBITS(bits)[i / 8] |= static_cast<bits8>(0x80 >> i % 8);
   }
+  PackBits(vector.values, vector.dimensions, reinterpret_cast<std::byte*>(VARBITS(bits)));
   return PointerGetDatum(bits);
 }
 
